@@ -1,0 +1,29 @@
+"""Scheduled scalars for MLX: numbers that change while a model trains.
+
+A schedule is a number. Give it to an optimizer, a layer or a loss in place of a
+float, and tell it how far the run is: ``lr.update(step / total)``.
+
+The package, from the top down; a part imports only from those below it:
+
+- ``training``: many scalars updated at once (``group``), steps and epochs as
+  fractions of the run (``horizon``).
+- ``schedules``: what the value is at a progress.
+- ``number``: the object that MLX takes for a number: its protocol, its arithmetic
+  and the checks of all arguments.
+"""
+
+from .number.expression import clip as clip
+from .number.expression import maximum as maximum
+from .number.expression import minimum as minimum
+from .number.scalar import ScheduledScalar as ScheduledScalar
+from .schedules.annealing import Constant as Constant
+from .schedules.annealing import CosineAnnealing as CosineAnnealing
+from .schedules.annealing import Exponential as Exponential
+from .schedules.annealing import Linear as Linear
+from .schedules.annealing import Polynomial as Polynomial
+from .schedules.base import Schedule as Schedule
+from .schedules.composition import Sequence as Sequence
+from .schedules.composition import Warmup as Warmup
+from .schedules.functional import LambdaValue as LambdaValue
+from .training.group import ScalarGroup as ScalarGroup
+from .training.horizon import Horizon as Horizon

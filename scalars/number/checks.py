@@ -1,0 +1,154 @@
+"""Every check of an argument, and the words it answers with.
+
+A check takes the argument's name and its value. It returns the value to keep,
+or raises an error that says the name, the rule, the value and the way out. The
+``Annotated`` types at the end attach a check to a dataclass field, so that a
+field's declaration is also its rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from numbers import Real as AnyReal
+from typing import Annotated, Any, NoReturn
+
+Check = Callable[[str, Any], Any]
+
+A_NUMBER = "Pass a number such as 0.001."
+SCALARS_CHANGE = (
+    "A scheduled scalar changes while this argument does not: combine "
+    "scalars by arithmetic, as in a * b, or join them with Sequence."
+)
+
+
+def fail(name: str, rule: str, value: object, way_out: str, wrong_type: bool = False) -> NoReturn:
+    """Raise ``ValueError`` (or ``TypeError``) that says name, rule, value and way out."""
+    shown = repr(value)
+    if len(shown) > 200:
+        shown = f"{shown[:200]}..."
+    raise (TypeError if wrong_type else ValueError)(
+        f"{name} must be {rule}, got {shown}. {way_out}"
+    )
+
+
+def real(
+    name: str, value: Any, rule: str = "a finite real number", way_out: str = A_NUMBER
+) -> float:
+    """Check that ``value`` is a finite real number that does not change."""
+    if type(value) not in (float, int):
+        if isinstance(value, bool) or not isinstance(value, AnyReal):
+            fail(name, rule, value, way_out, wrong_type=True)
+        if hasattr(type(value), "__mlx_array__"):
+            fail(name, rule, value, SCALARS_CHANGE, wrong_type=True)
+        value = float(value)  # a NumPy scalar or a Fraction: its repr is not one of ours
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an int beyond the range of a double
+        finite = False
+    if not finite:
+        fail(name, rule, value, way_out)
+    number: float = value
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """Check that ``value`` is a finite real number above 0."""
+    rule = "a finite real number above 0"
+    if (number := real(name, value, rule)) <= 0:
+        fail(name, rule, value, "Pass a number such as 2.0.")
+    return number
+
+
+def fraction(name: str, value: Any) -> float:
+    """Check that ``value`` is a fraction of the run, from 0 to 1."""
+    rule = "a fraction of the run, from 0 to 1"
+    way_out = "Horizon.fraction(steps=...) converts steps and epochs."
+    if not 0 <= (number := real(name, value, rule, way_out)) <= 1:
+        fail(name, rule, value, way_out)
+    return number
+
+
+def boundaries(name: str, value: Any) -> tuple[float, ...]:
+    """Check that ``value`` holds increasing fractions of the run, between 0 and 1."""
+    way_out = "Give them in order, each one once; Horizon.fraction(steps=...) converts steps."
+    numbers = tuple(fraction(f"{name}[{i}]", item) for i, item in enumerate(sequence(name, value)))
+    for i, number in enumerate(numbers):
+        if not (numbers[i - 1] if i else 0) < number < 1:
+            fail(name, "fractions above 0 and below 1 that increase", value, way_out)
+    return numbers
+
+
+def sequence(name: str, value: Any) -> tuple[Any, ...]:
+    """Check that ``value`` is a list or a tuple."""
+    if not isinstance(value, (list, tuple)):
+        fail(name, "a list or a tuple", value, "Write it in brackets: [...].", wrong_type=True)
+    return tuple(value)
+
+
+def function(name: str, value: Any) -> Callable[..., Any]:
+    """Check that ``value`` can be called."""
+    if not callable(value):
+        way_out = "Pass a function such as lambda progress: 0.1 * (1 - progress)."
+        fail(name, "a function of the progress", value, way_out, wrong_type=True)
+    called: Callable[..., Any] = value
+    return called
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """Check that ``value`` is a whole number of at least ``least``."""
+    rule = f"a whole number of at least {least}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        fail(name, rule, value, "Pass an int.", wrong_type=True)
+    if (number := int(value.__index__())) < least:
+        fail(name, rule, value, f"Pass {least} or more.")
+    return number
+
+
+def keys(name: str, value: Any, expected: Collection[str]) -> None:
+    """Check that ``value`` is a mapping that has the expected keys and no others."""
+    rule = f"a mapping with {', '.join(map(repr, expected))}"
+    if not isinstance(value, Mapping):
+        fail(name, rule, value, "Pass what state_dict() returned.", wrong_type=True)
+    if set(value) != set(expected):
+        fail(name, rule, sorted(map(str, value)), "Load it into the scalars it was saved from.")
+
+
+def progress(value: Any) -> float:
+    """Check a progress: a real number of at least 0; above 1 the end value holds."""
+    if type(value) is float and 0.0 <= value < math.inf:
+        return value
+    name, rule = "progress", "a finite real number of at least 0"
+    way_out = "Pass step / total_steps, or use Horizon(total_steps).progress(step)."
+    # A single element of an array is a number too: optimizer.step / total, say.
+    if (
+        type(value) not in (float, int)
+        and getattr(value, "size", 0) == 1
+        and hasattr(value, "item")
+    ):
+        try:
+            value = value.item()
+        except ValueError:  # MLX: an array that is being traced has no value yet
+            way_out = "Call update() outside of the compiled function."
+            fail(name, "known while tracing", value, way_out)
+    if (number := real(name, value, rule, way_out)) < 0:
+        fail(name, rule, value, way_out)
+    return float(number)
+
+
+def progress_array(value: Any) -> Any:
+    """Check a NumPy array of progresses; return it in double precision, at most 1."""
+    import numpy
+
+    way_out = "Pass fractions of the run, such as numpy.linspace(0, 1)."
+    if value.dtype.kind not in "fiu":
+        fail("progress", "an array of real numbers", value, way_out, wrong_type=True)
+    if not (numpy.isfinite(value) & (value >= 0)).all():
+        fail("progress", "an array of finite numbers of at least 0", value, way_out)
+    return numpy.minimum(value.astype(numpy.float64), 1.0)
+
+
+Real = Annotated[float, real]
+Positive = Annotated[float, positive]
+Fraction = Annotated[float, fraction]
+Boundaries = Annotated[tuple[float, ...], boundaries]

@@ -1,0 +1,99 @@
+"""Elementary functions of a Python float, a NumPy array or an ``mx.array``.
+
+A formula written with them serves all three: in double precision on the host,
+vectorized over NumPy arrays, and traceable inside a compiled MLX graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import mlx.core as mx
+
+from . import checks
+
+if TYPE_CHECKING:
+    import numpy as np
+
+P = TypeVar("P", float, "np.ndarray[Any, Any]", mx.array)
+"""The type of a progress, and of the value at it."""
+
+HOST = (float, int)
+BLOCK = 1 << 14
+
+
+def library(*values: Any) -> Any:
+    """Return the module, ``mlx.core`` or NumPy, whose arrays are among ``values``."""
+    if any(isinstance(value, mx.array) for value in values):
+        return mx
+    import numpy  # it is there: one of the values is its array
+
+    return numpy
+
+
+def _elementary(name: str, on_host: Callable[..., float]) -> Callable[[P], P]:
+    def function(x: Any) -> Any:
+        return on_host(x) if isinstance(x, HOST) else getattr(library(x), name)(x)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Return {name}(x)."
+    return function
+
+
+cos = _elementary("cos", math.cos)
+sqrt = _elementary("sqrt", math.sqrt)
+floor = _elementary("floor", math.floor)
+
+
+def where(condition: Any, yes: Any, no: Any) -> Any:
+    """Return ``yes`` where ``condition`` holds and ``no`` elsewhere."""
+    if isinstance(condition, bool):
+        return yes if condition else no
+    return library(condition).where(condition, yes, no)
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """Return the smaller of ``a`` and ``b``."""
+    if isinstance(a, HOST) and isinstance(b, HOST):
+        return min(a, b)
+    return library(a, b).minimum(a, b)
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """Return the larger of ``a`` and ``b``."""
+    if isinstance(a, HOST) and isinstance(b, HOST):
+        return max(a, b)
+    return library(a, b).maximum(a, b)
+
+
+def power(a: P, b: Any) -> P:
+    """Return ``a ** b``, a real number: Python gives a complex one for a float below 0."""
+    result: Any = a**b
+    if isinstance(result, complex):
+        checks.fail(
+            "the base of a power", "at least 0 for a fractional exponent", a, checks.A_NUMBER
+        )
+    return result  # type: ignore[no-any-return]
+
+
+def in_blocks(function: Callable[[Any], Any], x: Any) -> Any:
+    """Return ``function(x)``, of a NumPy array, in blocks that the processor caches."""
+    if x.size <= BLOCK:
+        return function(x)
+    flat, result = x.ravel(), library(x).empty(x.size)
+    for begin in range(0, x.size, BLOCK):
+        result[begin : begin + BLOCK] = function(flat[begin : begin + BLOCK])
+    return result.reshape(x.shape)
+
+
+def broadcast(value: Any, like: P) -> P:
+    """Return ``value`` in the shape of ``like``: a constant formula serves arrays too."""
+    if isinstance(like, HOST):
+        return float(value)
+    module = library(like)
+    if getattr(value, "shape", None) == like.shape:
+        result: P = value
+        return result
+    return module.broadcast_to(module.array(value, dtype=like.dtype), like.shape)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""The schedules: pure maps of the progress of a run to a value."""

@@ -1,0 +1,87 @@
+"""What every schedule is: a frozen dataclass with a formula."""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
+
+from ..number.checks import Check
+from ..number.mlx_protocol import Cell
+from ..number.scalar import Leaf
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform(**_: bool) -> Any:
+        """Mean nothing outside of type checkers: it came with Python 3.11."""
+        return lambda decorated: decorated
+
+
+@cache
+def field_checks(schedule: type[Schedule]) -> dict[str, tuple[Check, ...]]:
+    """Return the checks that a schedule's ``Annotated`` fields declare, by field."""
+    # Only the fields: the annotations of the base classes are for type checkers. They
+    # may be texts; the formula knows the names that they use.
+    own = type("Own", (), {"__annotations__": {f.name: f.type for f in schedule._fields()}})
+    hints = get_type_hints(own, schedule.value_at.__globals__, include_extras=True)
+    return {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+
+
+@dataclass_transform(eq_default=False, frozen_default=True)
+class Schedule(Leaf):
+    """The base of the schedules: a scalar whose value is a function of the progress.
+
+    A subclass declares its arguments as the fields of a dataclass, annotated with
+    the checks of ``number/checks.py``, and writes ``value_at``. Its signature,
+    checks, repr, pickle and copy follow. It cannot be changed after it is made:
+    ``dataclasses.replace`` makes a changed one.
+
+    Example:
+        >>> from scalars import Schedule
+        >>> from scalars.number.checks import Real
+        >>> class Quadratic(Schedule):
+        ...     start: Real
+        ...
+        ...     def value_at(self, progress):
+        ...         return self.start * (1 - progress) ** 2
+        >>> scale = Quadratic(4.0)
+        >>> float(scale.update(0.5)), scale
+        (1.0, Quadratic(start=4.0))
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        dataclass(frozen=True, eq=False, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        cls = type(self)
+        for name, checks_of_field in field_checks(cls).items():
+            for check in checks_of_field:
+                value = check(f"{name} of {cls.__name__}", getattr(self, name))
+                object.__setattr__(self, name, value)
+        self.check_together()
+        object.__setattr__(self, "_cell", Cell(0.0, float(self.value_at(0.0))))
+
+    def check_together(self) -> None:
+        """Check what concerns several fields; they are checked one by one before."""
+
+    def __repr__(self) -> str:
+        """Return the call that makes this schedule; what has its default is left out."""
+        given = [f.name for f in self._fields() if getattr(self, f.name) is not f.default]
+        shown = [f"{name}={getattr(self, name)!r}" for name in given]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    @classmethod
+    def _fields(cls) -> tuple[Field[Any], ...]:
+        return fields(cast("Any", cls))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the arguments and the progress: an independent schedule."""
+        arguments = {f.name: getattr(self, f.name) for f in self._fields()}
+        return _restore, (type(self), arguments, self.progress)
+
+
+def _restore(schedule: type[Schedule], arguments: dict[str, Any], progress: float) -> Schedule:
+    return schedule(**arguments).update(progress)

@@ -1,0 +1,53 @@
+"""Curves: the ways from one value to another, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from ..number import checks
+from ..number.functions import P, cos, sqrt, where
+
+RISES: dict[str, Callable[[Any], Any]] = {
+    "linear": lambda x: x,
+    "cosine": lambda x: (1 - cos(math.pi * x)) / 2,
+    "one_minus_sqrt": sqrt,
+    "smoothstep": lambda x: x * x * (3 - 2 * x),
+    "polynomial": lambda x: 1 - (1 - x) ** 2,
+    "exponential": lambda x: (1 - 0.1**x) / 0.9,
+}
+"""Rises from 0 to 1; "exponential" is the one between values that differ in sign."""
+
+
+def curve_name(name: str, value: Any) -> str:
+    """Check that ``value`` names a curve."""
+    rule = f"one of {', '.join(map(repr, RISES))}"
+    if not isinstance(value, str):
+        checks.fail(name, rule, value, "Pass a name.", wrong_type=True)
+    if value not in RISES:
+        checks.fail(name, rule, value, "Names are in lower case.")
+    return value
+
+
+CurveName = Annotated[str, curve_name]
+
+
+def mix(start: float, end: float, rise: P) -> P:
+    """Return start + (end - start) rise, exact at both ends."""
+    span = end - start
+    return where(rise < 0.5, start + span * rise, end - span * (1 - rise))  # type: ignore[no-any-return]
+
+
+def geometric(start: float, end: float, x: P) -> P:
+    """Return start (end / start)^x, exact at both ends."""
+    ratio = end / start
+    return where(x < 0.5, start * ratio**x, end * ratio ** (x - 1))  # type: ignore[no-any-return]
+
+
+def along(curve: str, start: float, end: float, x: P) -> P:
+    """Return the value at ``x``, from 0 to 1, on the way from ``start`` to ``end``."""
+    if curve == "exponential" and start * end > 0:
+        return geometric(start, end, x)
+    rise: P = RISES[curve](x)
+    return mix(start, end, rise)

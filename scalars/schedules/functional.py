@@ -1,0 +1,74 @@
+"""Schedules that are a function of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Real as AnyReal
+from typing import Annotated, Any
+
+import mlx.core as mx
+
+from ..number import checks
+from ..number.functions import HOST, P, library
+from .base import Schedule
+
+WAY_OUT = "Return a number for every progress from 0 to 1."
+
+
+class LambdaValue(Schedule):
+    r"""Follow a function of the progress.
+
+    .. math:: v(p) = f(p)
+
+    The function is called with a progress in [0, 1]: above 1 the value at 1 holds.
+    It must be pure. To be evaluated inside a graph (``at`` of an ``mx.array``) it must
+    use operators or MLX functions, which also serve a float: ``mx.cos``, not
+    ``math.cos``.
+
+    Args:
+        function: A function from a progress to a finite real number. It cannot be
+            pickled if it is a ``lambda``; a function of a module can.
+
+    Raises:
+        TypeError: ``function`` cannot be called, or, at some progress, gives
+            something else than a number.
+        ValueError: At some progress it gives infinity or NaN.
+
+    Example:
+        >>> from scalars import LambdaValue
+        >>> wd = LambdaValue(lambda progress: (1 - progress) * 0.09 + 0.01)
+        >>> [float(wd.update(p)) for p in (0, 0.5, 1, 2)]
+        [0.1, 0.055, 0.01, 0.01]
+    """
+
+    function: Annotated[Callable[[Any], Any], checks.function]
+
+    def value_at(self, progress: P) -> P:
+        """Return function(p), checked to be a finite real number."""
+        if isinstance(progress, HOST):
+            return self._number_at(progress)
+        value: Any
+        if isinstance(progress, mx.array):
+            value = self.function(progress)
+            if not isinstance(value, (mx.array, AnyReal)):
+                way_out = "Use operators and MLX functions, which serve an mx.array."
+                checks.fail("function(progress)", "an mx.array", value, way_out, wrong_type=True)
+            return value  # type: ignore[return-value]
+        # NumPy: a call for each element, as the function may be written for a float.
+        numpy = library(progress)
+        numbers = [self._number_at(p) for p in progress.ravel().tolist()]
+        return numpy.array(numbers).reshape(progress.shape)  # type: ignore[no-any-return]
+
+    def _number_at(self, progress: float) -> float:
+        value = self.function(progress)
+        if isinstance(value, mx.array) and value.ndim == 0:
+            value = value.item()
+        name = f"function(progress) of LambdaValue at progress {progress!r}"
+        if isinstance(value, bool) or not isinstance(value, AnyReal):
+            checks.fail(name, "a real number", value, WAY_OUT, wrong_type=True)
+        return checks.real(name, float(value), way_out=WAY_OUT)
+
+    def __repr__(self) -> str:
+        """Return the call that makes this schedule; a function shows its name."""
+        name = getattr(self.function, "__qualname__", None) or repr(self.function)
+        return f"LambdaValue(function={name.rpartition('<locals>.')[2]})"

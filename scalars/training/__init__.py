@@ -1,0 +1,1 @@
+"""A run: many scalars updated at once, and steps turned into progress."""

@@ -1,0 +1,224 @@
+"""Many scalars, one update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from ..number import checks
+from ..number.scalar import Leaf, ScheduledScalar, update_all
+from .horizon import Horizon
+
+T = TypeVar("T")
+Callback = Callable[[float, dict[str, float]], object]
+
+
+class ScalarGroup(Mapping[str, ScheduledScalar]):
+    """Named scalars that are updated by one call: a mapping from name to scalar.
+
+    Args:
+        scalars: A mapping from name to scalar, for names that are no Python names.
+        named: Scalars by name.
+
+    Raises:
+        ValueError: There are no scalars, or two of one name.
+        TypeError: A value is not a scalar, or a name not a string.
+
+    Example:
+        >>> from scalars import CosineAnnealing, Linear, ScalarGroup
+        >>> lr, wd = CosineAnnealing(1.0), Linear(0.1, 0.0)
+        >>> group = ScalarGroup(lr=lr, wd=wd, half=lr * 0.5)
+        >>> group.update(0.5).snapshot()
+        {'lr': 0.5, 'wd': 0.05, 'half': 0.25}
+    """
+
+    def __init__(
+        self, scalars: Mapping[str, ScheduledScalar] | None = None, /, **named: ScheduledScalar
+    ) -> None:
+        scalars = {} if scalars is None else scalars
+        if not isinstance(scalars, Mapping):
+            checks.fail(
+                "scalars", "a mapping from name to scalar", scalars, "Write lr=lr.", wrong_type=True
+            )
+        for name in scalars:
+            if name in named:
+                way_out = "Give one of them another name."
+                checks.fail("a name in ScalarGroup", "that of one scalar", name, way_out)
+        self._scalars = {**scalars, **named}
+        for name, scalar in self._scalars.items():
+            if not isinstance(name, str):
+                checks.fail(
+                    "a name in ScalarGroup", "a string", name, "Write lr=lr.", wrong_type=True
+                )
+            if not isinstance(scalar, ScheduledScalar):
+                way_out = "A fixed number may be given as Constant(number)."
+                checks.fail(
+                    f"{name} in ScalarGroup", "a scheduled scalar", scalar, way_out, wrong_type=True
+                )
+        if not self._scalars:
+            checks.fail(
+                "ScalarGroup", "given at least one scalar", named, "Write ScalarGroup(lr=lr)."
+            )
+        every = [leaf for scalar in self._scalars.values() for leaf in scalar.leaves]
+        self._leaves: tuple[Leaf, ...] = tuple({id(leaf): leaf for leaf in every}.values())
+        self._callbacks: list[Callback] = []
+
+    def __getitem__(self, name: str) -> ScheduledScalar:
+        return self._scalars[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scalars)
+
+    def __len__(self) -> int:
+        return len(self._scalars)
+
+    def __repr__(self) -> str:
+        """Return the call that makes the group."""
+        if all(name.isidentifier() for name in self):
+            return (
+                f"ScalarGroup({', '.join(f'{name}={scalar!r}' for name, scalar in self.items())})"
+            )
+        return f"ScalarGroup({self._scalars!r})"
+
+    def update(self, progress: float) -> ScalarGroup:
+        """Set the progress of every scalar, or of none if one of them cannot take it.
+
+        Args:
+            progress: The fraction of the run that is done, at least 0.
+
+        Returns:
+            The group itself.
+
+        Raises:
+            ValueError: ``progress`` is negative, infinite or NaN.
+            TypeError: ``progress`` is not a real number.
+        """
+        progress = update_all(self._leaves, progress)
+        if self._callbacks:
+            values = self.snapshot()
+            for callback in tuple(self._callbacks):
+                callback(progress, values)
+        return self
+
+    def snapshot(self) -> dict[str, float]:
+        """Return the values now, as floats by name: what to log."""
+        return {name: float(scalar) for name, scalar in self._scalars.items()}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The arrays that ``mx.compile(inputs=..., outputs=...)`` captures."""
+        return {name: scalar.state for name, scalar in self._scalars.items()}
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Call ``callback(progress, snapshot)`` after every update.
+
+        Args:
+            callback: A function of the progress and of the values by name.
+
+        Returns:
+            A function that ends the subscription.
+
+        Raises:
+            TypeError: ``callback`` cannot be called.
+
+        Example:
+            >>> from scalars import Linear, ScalarGroup
+            >>> group = ScalarGroup(lr=Linear(1.0, 0.0))
+            >>> unsubscribe = group.subscribe(lambda progress, values: print(progress, values))
+            >>> _ = group.update(0.25)
+            0.25 {'lr': 0.75}
+            >>> unsubscribe()
+        """
+        if not callable(callback):
+            way_out = "Pass a function such as lambda progress, values: print(values)."
+            checks.fail("callback", "a function", callback, way_out, wrong_type=True)
+        self._callbacks.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+        return unsubscribe
+
+    def track(self, items: Iterable[T], horizon: Horizon, start: int = 0) -> Iterator[T]:
+        """Yield the items, and update the group before each: an item is a step.
+
+        It also drives a trainer that takes an iterable of batches and has no place
+        for an update.
+
+        Args:
+            items: The batches of the run, or of what remains of it.
+            horizon: The length of the run.
+            start: The step of the first item, when a run is resumed. Default: ``0``.
+
+        Raises:
+            ValueError: There are more items than steps in the horizon, or ``start``
+                is not one of its steps.
+            TypeError: ``items`` cannot be iterated, or ``horizon`` is no ``Horizon``.
+
+        Example:
+            >>> from scalars import Horizon, Linear, ScalarGroup
+            >>> group = ScalarGroup(lr=Linear(1.0, 0.0))
+            >>> for batch in group.track("abcd", Horizon(4)):
+            ...     print(batch, float(group["lr"]))
+            a 1.0
+            b 0.75
+            c 0.5
+            d 0.25
+        """
+        if not isinstance(horizon, Horizon):
+            way_out = "Write Horizon(total_steps)."
+            checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
+        if not isinstance(items, Iterable):
+            checks.fail("items", "iterable", items, "Pass the batches.", wrong_type=True)
+        if checks.count("start", start, least=0) >= horizon.total_steps:
+            rule = f"below the steps in the horizon, {horizon.total_steps}"
+            checks.fail("start", rule, start, "A run that is over has no items.")
+        return self._tracked(items, horizon, start)
+
+    def _tracked(self, items: Iterable[T], horizon: Horizon, start: int) -> Iterator[T]:
+        for step, item in enumerate(items, start):
+            if step >= horizon.total_steps:
+                rule = f"no more than the steps in the horizon, {horizon.total_steps}"
+                way_out = "Take the first ones, or Horizon.extend() the run."
+                checks.fail("the number of items", rule, step + 1, way_out)
+            self.update(horizon.progress(step))
+            yield item
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where every scalar is, in plain numbers that JSON can hold.
+
+        Example:
+            >>> from scalars import Linear, ScalarGroup
+            >>> group = ScalarGroup(lr=Linear(1.0, 0.0)).update(0.25)
+            >>> saved = group.state_dict()
+            >>> saved
+            {'lr': {'progress': 0.25}}
+            >>> ScalarGroup(lr=Linear(1.0, 0.0)).load_state_dict(saved).snapshot()
+            {'lr': 0.75}
+        """
+        return {name: scalar.state_dict() for name, scalar in self._scalars.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> ScalarGroup:
+        """Put every scalar where it was, or change nothing if the state does not fit.
+
+        Args:
+            state: What ``state_dict`` of a group of the same names returned.
+
+        Returns:
+            The group itself.
+
+        Raises:
+            ValueError: Names are missing or unknown, or a progress is out of range.
+            TypeError: ``state`` is not a mapping, or a progress not a number.
+        """
+        checks.keys("the state of ScalarGroup", state, self._scalars)
+        before = self.state_dict()
+        try:
+            for name, scalar in self._scalars.items():
+                scalar.load_state_dict(state[name])
+        except (TypeError, ValueError):
+            for name, scalar in self._scalars.items():
+                scalar.load_state_dict(before[name])
+            raise
+        return self

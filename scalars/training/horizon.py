@@ -1,0 +1,146 @@
+"""The one place where steps and epochs become progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, overload
+
+import mlx.core as mx
+
+from ..number import checks
+from ..number.functions import where
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """The length of a run, which turns its steps into progress.
+
+    The progress at a step is ``step / total_steps``. So it is 0 at the first step,
+    step 0, and would be 1 one step after the last. With ``endpoint=True`` it is
+    ``step / (total_steps - 1)``, so that the last step has the schedule's end value.
+
+    Args:
+        total_steps: Optimizer steps in the run, at least 1; with ``endpoint`` 2.
+        steps_per_epoch: Optimizer steps in an epoch, for ``fraction(epochs=...)``.
+            Default: ``None``, the run has no epochs.
+        endpoint: Whether the last step has progress 1. Default: ``False``.
+        past: Where the run was extended: (step, progress) pairs, as ``extend`` makes
+            them. Default: ``()``.
+
+    Raises:
+        ValueError: A count is too small.
+        TypeError: A count is not a whole number.
+
+    Example:
+        >>> from scalars import CosineAnnealing, Horizon, Warmup
+        >>> horizon = Horizon(total_steps=1000, steps_per_epoch=100)
+        >>> horizon.progress(250)
+        0.25
+        >>> horizon.fraction(epochs=1)
+        0.1
+        >>> lr = Warmup(CosineAnnealing(1e-3), horizon.fraction(steps=50))
+    """
+
+    total_steps: int
+    steps_per_epoch: int | None = None
+    endpoint: bool = False
+    past: tuple[tuple[int, float], ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        checks.count("total_steps of Horizon", self.total_steps, least=2 if self.endpoint else 1)
+        if self.steps_per_epoch is not None:
+            checks.count("steps_per_epoch of Horizon", self.steps_per_epoch)
+
+    @overload
+    def progress(self, step: float) -> float: ...
+    @overload
+    def progress(self, step: mx.array) -> mx.array: ...
+    def progress(self, step: Any) -> Any:
+        """Return the progress at a step; above 1 after the end of the run.
+
+        Args:
+            step: Steps that are done, at least 0, as a number; or an ``mx.array``,
+                such as ``optimizer.step``, for an array that can be traced.
+
+        Raises:
+            ValueError: A number is negative, infinite or NaN.
+            TypeError: ``step`` is neither a number nor an ``mx.array``.
+
+        Example:
+            >>> import mlx.core as mx
+            >>> from scalars import Horizon
+            >>> Horizon(5, endpoint=True).progress(4)
+            1.0
+            >>> Horizon(4).progress(mx.array([0, 1, 2]))
+            array([0, 0.25, 0.5], dtype=float32)
+        """
+        if not isinstance(step, mx.array):
+            step = checks.real("step", step, way_out="Pass the number of steps that are done.")
+            if step < 0:
+                checks.fail("step", "at least 0", step, "Count steps from 0.")
+        elif step.dtype != mx.float64:
+            step = step.astype(mx.float32)
+        begin, done = 0, 0.0
+        progress: Any = None
+        for end, done_at_end in (*self.past, (self.total_steps - self.endpoint, 1.0)):
+            # Over the last stretch this is 0 + 1 * step / total: exact.
+            stretch = done + (done_at_end - done) * ((step - begin) / (end - begin))
+            progress = stretch if progress is None else where(step < begin, progress, stretch)
+            begin, done = end, done_at_end
+        return progress
+
+    def fraction(self, steps: float = 0, epochs: float = 0) -> float:
+        """Return steps and epochs as a fraction of the run, for a boundary or a warm-up.
+
+        A boundary at ``fraction(steps=b)`` is reached exactly at step ``b``.
+
+        Args:
+            steps: Steps, from 0 to the length of the run. Default: ``0``.
+            epochs: Epochs, added to the steps. Default: ``0``.
+
+        Raises:
+            ValueError: They are negative or longer than the run, or epochs are given
+                and the horizon has no ``steps_per_epoch``.
+            TypeError: An argument is not a number.
+        """
+        way_out = "Give a part of the run."
+        total = checks.real("steps", steps, way_out=way_out)
+        if checks.real("epochs", epochs, way_out=way_out):
+            if self.steps_per_epoch is None:
+                name, rule = "steps_per_epoch of Horizon", "given to convert epochs"
+                checks.fail(name, rule, None, "Write Horizon(total_steps, steps_per_epoch).")
+            total += epochs * self.steps_per_epoch
+        if not 0 <= total <= self.total_steps:
+            rule = f"from 0 to total_steps, {self.total_steps}"
+            checks.fail("the fraction's steps", rule, total, way_out)
+        return min(self.progress(total), 1.0)
+
+    def extend(self, total_steps: int, at_step: int) -> Horizon:
+        """Return the horizon of a run that is made longer or shorter while it runs.
+
+        Up to ``at_step`` nothing changes. From there on, what remains of every
+        schedule is stretched over the steps that remain, so that no value jumps.
+
+        Args:
+            total_steps: The new length of the run, more than ``at_step``.
+            at_step: The steps that are done now, from 0 up to the present length.
+
+        Raises:
+            ValueError: A count is out of its range.
+            TypeError: A count is not a whole number.
+
+        Example:
+            >>> from scalars import Horizon
+            >>> horizon = Horizon(100)
+            >>> longer = horizon.extend(total_steps=250, at_step=50)
+            >>> longer.progress(50), longer.progress(150), longer.progress(250)
+            (0.5, 0.75, 1.0)
+        """
+        checks.count("at_step", at_step, least=self.past[-1][0] if self.past else 0)
+        checks.count("total_steps", total_steps, least=at_step + 1 + self.endpoint)
+        if at_step > self.total_steps - self.endpoint - 1:
+            rule = f"before the end of the run, which is at step {self.total_steps - self.endpoint}"
+            checks.fail("at_step", rule, at_step, "A run that is over cannot be extended.")
+        point = (at_step, self.progress(at_step))
+        past = (*(p for p in self.past if p[0] < at_step), *((point,) if at_step else ()))
+        return replace(self, total_steps=total_steps, past=past)
