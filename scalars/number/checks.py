@@ -9,7 +9,7 @@ field's declaration is also its rule.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real as AnyReal
 from typing import Annotated, Any, NoReturn
 
@@ -24,7 +24,10 @@ SCALARS_CHANGE = (
 
 def fail(name: str, rule: str, value: object, way_out: str, wrong_type: bool = False) -> NoReturn:
     """Raise ``ValueError`` (or ``TypeError``) that says name, rule, value and way out."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # MLX: an array that is being traced cannot be shown
+        shown = f"a traced {type(value).__name__}"
     if len(shown) > 200:
         shown = f"{shown[:200]}..."
     raise (TypeError if wrong_type else ValueError)(
@@ -72,7 +75,8 @@ def fraction(name: str, value: Any) -> float:
 def boundaries(name: str, value: Any) -> tuple[float, ...]:
     """Check that ``value`` holds increasing fractions of the run, between 0 and 1."""
     way_out = "Give them in order, each one once; Horizon.fraction(steps=...) converts steps."
-    numbers = tuple(fraction(f"{name}[{i}]", item) for i, item in enumerate(sequence(name, value)))
+    items = enumerate(sequence(name, value))
+    numbers = tuple([fraction(f"item {i} of {name}", item) for i, item in items])
     for i, number in enumerate(numbers):
         if not (numbers[i - 1] if i else 0) < number < 1:
             fail(name, "fractions above 0 and below 1 that increase", value, way_out)
@@ -151,4 +155,4 @@ def progress_array(value: Any) -> Any:
 Real = Annotated[float, real]
 Positive = Annotated[float, positive]
 Fraction = Annotated[float, fraction]
-Boundaries = Annotated[tuple[float, ...], boundaries]
+Boundaries = Annotated[Sequence[float], boundaries]

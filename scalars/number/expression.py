@@ -8,8 +8,9 @@ import mlx.core as mx
 
 from . import checks, functions
 from .functions import HOST
+from .leaf import Leaf
 from .operators import OPERATIONS, Operation, is_number
-from .scalar import Leaf, ScheduledScalar
+from .scalar import ScheduledScalar
 
 Operand: TypeAlias = Union[ScheduledScalar, float]  # noqa: UP007 - evaluated at run time
 
@@ -72,6 +73,10 @@ class Expression(ScheduledScalar):
         """Return the value now, in double precision."""
         return float(self.operation.function(*map(float, self.operands)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the operation and its operands."""
+        return Expression, (self.operation, *self.operands)
+
     def __repr__(self) -> str:
         """Return the expression as it would be written."""
         symbol = self.operation.symbol
@@ -118,10 +123,18 @@ class View(ScheduledScalar):
         """Return the value now, in double precision."""
         return float(self.scalar)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what the view is of."""
+        return _view, (self.scalar, str(self.dtype).rpartition(".")[2])  # MLX pickles no Dtype
+
     def __repr__(self) -> str:
         """Return the call that made the view."""
         shown = f"({self.scalar!r})" if _is_infix(self.scalar) else repr(self.scalar)
         return f"{shown}.astype({self.dtype!r})"
+
+
+def _view(scalar: ScheduledScalar, dtype: str) -> View:
+    return View(scalar, getattr(mx, dtype))
 
 
 ScheduledScalar._node = Expression

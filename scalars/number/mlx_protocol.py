@@ -116,7 +116,7 @@ attach(optimizer, name=scalar)."""
 
 BLIND = """\
 {name} is called as a learning rate inside a function that mx.compile is tracing and \
-that does not capture its state: the rate would stay at {value} for ever. Either \
+that does not capture its state: the rate would never change. Either \
 attach(optimizer) before compiling and capture optimizer.state, or capture \
 scalar.state: mx.compile(step, inputs=[..., scalar.state])."""
 
@@ -138,12 +138,6 @@ answer of this moment for ever. Compare outside of the compiled function, or cho
 the graph: mx.where(scalar.array {symbol} {other}, ...)."""
 
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
-
-
-def refuse_placeholder(step: mx.array, scalar: ScheduledScalar) -> None:
-    """Raise ``ValueError`` if ``step``, with which a scalar was called, is being traced."""
-    if is_placeholder(step):
-        raise ValueError(BLIND.format(name=repr(scalar), value=float(scalar)))
 
 
 class Cell:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -13,20 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 import mlx.core as mx
 
 from . import checks, functions, mlx_protocol, sketch
-from .mlx_protocol import Cell, ProtocolArray
-from .operators import OPERATIONS, Arithmetic, is_number
+from .conversions import Conversions
+from .mlx_protocol import ProtocolArray
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .expression import View
+    from .leaf import Leaf
 
 Self = TypeVar("Self", bound="ScheduledScalar")
 
-EVENLY = tuple(i / 512 for i in range(513))
 
-
-class ScheduledScalar(Arithmetic):
+class ScheduledScalar(Conversions):
     """A number that changes during training, accepted wherever MLX takes a scalar.
 
     ``update(progress)`` says how much of the run is done, from 0 to 1, and every
@@ -68,10 +66,6 @@ class ScheduledScalar(Arithmetic):
     @abstractmethod
     def _read(self) -> float | mx.array:
         """Return the value now: a traced array while a function that captures it is traced."""
-
-    @abstractmethod
-    def __float__(self) -> float:
-        """Return the value now, in double precision."""
 
     # Progress -----------------------------------------------------------------
 
@@ -230,21 +224,20 @@ class ScheduledScalar(Arithmetic):
             ValueError: An optimizer calls it while ``mx.compile`` traces a function
                 that does not capture the state, which would freeze the value.
         """
-        if isinstance(step, mx.array) and not all(leaf.is_live for leaf in self.leaves):
-            mlx_protocol.refuse_placeholder(step, self)
-        return self.array
+        array = self.array
+        if isinstance(step, mx.array):
+            frozen = [leaf for leaf in self.leaves if not leaf._cell.traced]
+            if frozen and mlx_protocol.is_placeholder(step):
+                if any(leaf.changes for leaf in frozen):
+                    raise ValueError(mlx_protocol.BLIND.format(name=repr(self)))
+                return mx.array(float(self))  # mx.compile returns no array from outside
+        return array
 
     def _beside(self, array: mx.array) -> float | mx.array:
         value = self._read()
         return (
             value.astype(mlx_protocol.weak_dtype(array)) if isinstance(value, mx.array) else value
         )
-
-    # Python -------------------------------------------------------------------
-
-    def item(self) -> float:
-        """Return the value now, in double precision."""
-        return float(self)
 
     def _compare(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
         leaves = (
@@ -266,77 +259,7 @@ class ScheduledScalar(Arithmetic):
         # The bound is outside of the range, or its edge: the answer of the inside.
         return compare((low + high) / 2, other)
 
-    def __bool__(self) -> bool:
-        """Return whether the value is not 0."""
-        return self != 0
-
-    def __int__(self) -> int:
-        """Return the value, cut to an int."""
-        return int(float(self))
-
-    def __trunc__(self) -> int:
-        """Return the value, cut to an int."""
-        return math.trunc(float(self))
-
-    def __floor__(self) -> int:
-        """Return the greatest int that is not above the value."""
-        return math.floor(float(self))
-
-    def __ceil__(self) -> int:
-        """Return the least int that is not below the value."""
-        return math.ceil(float(self))
-
-    def __round__(self, digits: int | None = None) -> float:
-        """Return the value rounded, as a number."""
-        return round(float(self), digits)
-
-    def __complex__(self) -> complex:
-        """Refuse: MLX would take the scalar for a complex number."""
-        raise TypeError("a scheduled scalar is real; complex(float(scalar)) converts its value")
-
-    def __str__(self) -> str:
-        """Return the value, as a float prints."""
-        return str(float(self))
-
-    def __format__(self, spec: str) -> str:
-        """Format the value, as a float: ``f"{lr:.2e}"``."""
-        return format(float(self), spec)
-
-    def as_integer_ratio(self) -> tuple[int, int]:
-        """Return the value as a fraction of two integers."""
-        return float(self).as_integer_ratio()
-
-    def is_integer(self) -> bool:
-        """Return whether the value is a whole number."""
-        return float(self).is_integer()
-
-    def conjugate(self: Self) -> Self:
-        """Return the scalar itself, as real numbers do."""
-        return self
-
-    @property
-    def real(self: Self) -> Self:
-        """The scalar itself, as with real numbers."""
-        return self
-
-    imag: ClassVar[float] = 0.0
-
-    # NumPy and notebooks ------------------------------------------------------
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """Return the value now as a NumPy array."""
-        import numpy
-
-        return numpy.array(float(self), dtype=dtype)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """Take part in a NumPy function as a Python float, or as a scalar among numbers."""
-        if method == "__call__" and not options and all(map(is_number, inputs)):
-            operation = OPERATIONS.get(ufunc.__name__)
-            if operation is not None:
-                return self._node(operation, *inputs)
-        floats = [float(x) if isinstance(x, ScheduledScalar) else x for x in inputs]
-        return getattr(ufunc, method)(*floats, **options)
+    # Python -------------------------------------------------------------------
 
     def _repr_html_(self) -> str:
         return sketch.html(repr(self), [self.value_at(i / 120) for i in range(121)])
@@ -344,88 +267,6 @@ class ScheduledScalar(Arithmetic):
     def __copy__(self: Self) -> Self:
         """Return an independent scalar at the same progress."""
         return copy.deepcopy(self)
-
-
-Real.register(ScheduledScalar)  # type: ignore[type-abstract]
-
-
-class Leaf(ScheduledScalar):
-    """A scalar that holds a progress and a value: a ``Cell``."""
-
-    _cell: Cell
-
-    @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return EVENLY
-
-    @property
-    def leaves(self) -> tuple[Leaf, ...]:
-        """The scalar itself."""
-        return (self,)
-
-    def update(self: Self, progress: float) -> Self:
-        """Set the progress: see ``ScheduledScalar.update``."""
-        leaf: Any = self
-        progress = checks.progress(progress)
-        leaf._cell.set(self, progress, leaf.prepare(progress if progress < 1.0 else 1.0))
-        return self
-
-    def prepare(self, progress: float) -> float:
-        """Return the next value, and change nothing, or say why there is none."""
-        if self._cell.has_state and self._cell.traced:
-            raise ValueError(mlx_protocol.NO_UPDATE.format(name=repr(self)))
-        return self.value_at(progress)
-
-    @property
-    def progress(self) -> float:
-        """The progress last given; 0 in a new scalar."""
-        return self._cell.progress
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """The arrays that ``mx.compile(inputs=..., outputs=...)`` captures."""
-        return self._cell.state
-
-    @property
-    def array(self) -> mx.array:
-        """The value now as an ``mx.array``, for code that insists on one."""
-        return self._cell.array
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the scalar is, in plain numbers that JSON can hold."""
-        return {"progress": self.progress}
-
-    def load_state_dict(self: Self, state: Mapping[str, Any]) -> Self:
-        """Put the scalar where it was when ``state_dict`` returned ``state``."""
-        checks.keys(f"the state of {self!r}", state, ("progress",))
-        return self.update(state["progress"])
-
-    @property
-    def __mlx_array__(self) -> mx.array:
-        """The value now, for MLX: asked for at every use, so by the shortest way."""
-        return self._cell.array
-
-    @property
-    def is_live(self) -> bool:
-        """Whether a compiled function can follow the value: it is captured, or constant."""
-        return self._cell.traced or self.extent[0] == self.extent[1]
-
-    def seen_traced(self) -> bool:
-        """Return whether the value is a placeholder now; Python code looks at it."""
-        if self._cell.traced:
-            return True
-        self._cell.notice()
-        return False
-
-    def _read(self) -> float | mx.array:
-        return self._cell.read()
-
-    def __float__(self) -> float:
-        """Return the value now, in double precision."""
-        if self._cell.has_state and self._cell.traced:
-            raise ValueError(mlx_protocol.NO_FLOAT.format(name=repr(self)))
-        return self._cell.value
 
 
 def update_all(leaves: Iterable[Leaf], progress: float) -> float:
@@ -436,3 +277,6 @@ def update_all(leaves: Iterable[Leaf], progress: float) -> float:
     for leaf, value in values:
         leaf._cell.set(leaf, progress, value)
     return progress
+
+
+Real.register(ScheduledScalar)  # type: ignore[type-abstract]

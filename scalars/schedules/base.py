@@ -7,8 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from ..number.checks import Check
+from ..number.leaf import Leaf
 from ..number.mlx_protocol import Cell
-from ..number.scalar import Leaf
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -69,7 +69,7 @@ class Schedule(Leaf):
 
     def __repr__(self) -> str:
         """Return the call that makes this schedule; what has its default is left out."""
-        given = [f.name for f in self._fields() if getattr(self, f.name) is not f.default]
+        given = [f.name for f in self._fields() if getattr(self, f.name) != f.default]
         shown = [f"{name}={getattr(self, name)!r}" for name in given]
         return f"{type(self).__name__}({', '.join(shown)})"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from collections.abc import Sequence as Values
 from numbers import Real as AnyReal
 from typing import Annotated, Any
 
@@ -33,10 +34,11 @@ def scalars(name: str, value: Any) -> tuple[ScheduledScalar, ...]:
     items = checks.sequence(name, value)
     if not items:
         checks.fail(name, "at least one schedule", value, "Pass [schedule, ...].")
-    return tuple([scalar(f"{name}[{i}]", item) for i, item in enumerate(items)])
+    return tuple([scalar(f"item {i} of {name}", item) for i, item in enumerate(items)])
 
 
-Nested = Annotated[ScheduledScalar, scalar]
+Nested = Annotated[ScheduledScalar | float, scalar]
+Several = Annotated[Collection[ScheduledScalar | float], scalars]
 
 HOST_TOLERANCE = 1e-9
 GRAPH_TOLERANCE = 1e-6
@@ -59,7 +61,7 @@ def local(progress: Any, begin: float, end: float) -> Any:
     return minimum(maximum((progress - begin) / (end - begin), 0.0), 1.0)
 
 
-def piecewise(progress: P, boundaries: tuple[float, ...], piece: Callable[[int, P], P]) -> P:
+def piecewise(progress: P, boundaries: Values[float], piece: Callable[[int, P], P]) -> P:
     """Return ``piece(i, progress in its span)`` where ``i`` boundaries are reached.
 
     A boundary belongs to the piece after it. On the host one piece is evaluated;
@@ -76,9 +78,7 @@ def piecewise(progress: P, boundaries: tuple[float, ...], piece: Callable[[int, 
     return value
 
 
-def knots_of(
-    pieces: tuple[ScheduledScalar, ...], boundaries: tuple[float, ...]
-) -> tuple[float, ...]:
+def knots_of(pieces: Any, boundaries: Values[float]) -> tuple[float, ...]:
     """Return the knots of each piece, moved to its span."""
     edges = (0.0, *boundaries, 1.0)
     knots = set(edges)
@@ -116,7 +116,7 @@ class Sequence(Schedule):
     As PyTorch's ``SequentialLR`` and MLX's and optax's ``join_schedules``.
     """
 
-    schedules: Annotated[tuple[ScheduledScalar, ...], scalars]
+    schedules: Several
     boundaries: Boundaries
 
     def check_together(self) -> None:
@@ -129,7 +129,8 @@ class Sequence(Schedule):
 
     def value_at(self, progress: P) -> P:
         """Return the value of the schedule whose span holds ``progress``."""
-        return piecewise(progress, self.boundaries, lambda i, p: self.schedules[i].value_at(p))
+        schedules: Any = self.schedules
+        return piecewise(progress, self.boundaries, lambda i, p: schedules[i].value_at(p))
 
     @property
     def knots(self) -> tuple[float, ...]:
@@ -177,11 +178,12 @@ class Warmup(Schedule):
 
     def value_at(self, progress: P) -> P:
         """Return the value on the way up, or the schedule's."""
+        schedule: Any = self.schedule
 
         def piece(i: int, p: P) -> P:
             if i:
-                return self.schedule.value_at(p)
-            return along(self.curve, self.start, self.schedule.value_at(0.0), p)
+                return schedule.value_at(p)  # type: ignore[no-any-return]
+            return along(self.curve, self.start, schedule.value_at(0.0), p)
 
         return piecewise(progress, (self.fraction,), piece)
 

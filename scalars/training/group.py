@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..number import checks
-from ..number.scalar import Leaf, ScheduledScalar, update_all
+from ..number.leaf import Leaf
+from ..number.scalar import ScheduledScalar, update_all
 from .horizon import Horizon
 
 T = TypeVar("T")

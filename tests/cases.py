@@ -1,0 +1,143 @@
+"""The table of schedules: a row for each class, and more where one row is not enough.
+
+``test_properties.py`` puts every row through every property. A new schedule is one
+class and one row here: how it is made, its smallest and largest value, and some of its
+values, worked out by hand from the formula.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from scalars import (
+    Constant,
+    CosineAnnealing,
+    Exponential,
+    LambdaValue,
+    Linear,
+    Polynomial,
+    ScheduledScalar,
+    Sequence,
+    Warmup,
+    clip,
+    maximum,
+    minimum,
+)
+
+
+def quadratic(progress: float) -> float:
+    """Fall from 1 to 0: a function that pickle can find."""
+    return (1 - progress) ** 2
+
+
+def wave(progress: mx.array) -> mx.array:
+    """Return a wave made with MLX: it serves a float too."""
+    return 1 + mx.sin(10 * mx.array(progress))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A schedule, its range, and values of it that were worked out by hand."""
+
+    make: Callable[[], ScheduledScalar]
+    bounds: tuple[float, float]
+    points: dict[float, float] = field(default_factory=dict)
+    jumps: bool = False
+    """Whether the value jumps somewhere."""
+    tolerance: float = 1e-12
+    """Of the points, relative to the largest bound: more where MLX's float32 is used."""
+
+    def __str__(self) -> str:
+        return repr(self.make())
+
+
+CASES = [
+    Case(lambda: Constant(0.3), (0.3, 0.3), {0: 0.3, 0.7: 0.3, 1: 0.3}),
+    Case(lambda: Constant(-2), (-2, -2), {0.5: -2}),
+    Case(lambda: Linear(1.0, 0.2), (0.2, 1.0), {0: 1.0, 0.25: 0.8, 0.5: 0.6, 1: 0.2}),
+    Case(lambda: Linear(0, 1), (0, 1), {0: 0, 1 / 3: 1 / 3, 1: 1}),
+    Case(lambda: Linear(-1.0, 1.0), (-1, 1), {0: -1, 0.5: 0, 1: 1}),
+    Case(lambda: Linear(0.1, 0.1), (0.1, 0.1), {0: 0.1, 0.3: 0.1, 0.77: 0.1, 1: 0.1}),
+    Case(lambda: Linear(1e-3, 1e-30), (1e-30, 1e-3), {0: 1e-3, 0.5: 5e-4, 1: 1e-30}),
+    Case(lambda: Polynomial(1.0, 0.0), (0, 1), {0: 1, 0.25: 0.5625, 0.5: 0.25, 1: 0}),
+    Case(lambda: Polynomial(1.0, 3.0, power=0.5), (1, 3), {0: 1, 0.75: 2, 0.84: 2.2, 1: 3}),
+    Case(lambda: Polynomial(2.0, 1.0, power=1), (1, 2), {0: 2, 0.3: 1.7, 1: 1}),
+    Case(
+        lambda: CosineAnnealing(0.1, end=0.01),
+        (0.01, 0.1),
+        {
+            0: 0.1,
+            1 / 3: 0.0775,
+            0.25: 0.055 + 0.045 * math.sqrt(0.5),
+            0.5: 0.055,
+            2 / 3: 0.0325,
+            1: 0.01,
+        },
+    ),
+    Case(lambda: CosineAnnealing(1e-3), (0, 1e-3), {0: 1e-3, 0.5: 5e-4, 2 / 3: 2.5e-4, 1: 0}),
+    Case(lambda: CosineAnnealing(0.0, 1.0), (0, 1), {0: 0, 1 / 3: 0.25, 0.5: 0.5, 1: 1}),
+    Case(lambda: CosineAnnealing(1.0, power=2.0), (0, 1), {0: 1, 1 / 3: 0.5625, 0.5: 0.25, 1: 0}),
+    Case(lambda: Exponential(1.0, 0.01), (0.01, 1), {0: 1, 0.25: 10**-0.5, 0.5: 0.1, 1: 0.01}),
+    Case(lambda: Exponential(-1.0, -16.0), (-16, -1), {0: -1, 0.25: -2, 0.5: -4, 0.75: -8, 1: -16}),
+    Case(lambda: LambdaValue(quadratic), (0, 1), {0: 1, 0.25: 0.5625, 1: 0}),
+    Case(
+        lambda: LambdaValue(wave),
+        (0, 2),
+        {0: 1, 0.5: 1 + math.sin(5), 1: 1 + math.sin(10)},
+        tolerance=1e-6,
+    ),
+    Case(
+        lambda: Sequence([Linear(0, 1), 1, CosineAnnealing(1.0)], [0.1, 0.5]),
+        (0, 1),
+        {0: 0, 0.05: 0.5, 0.1: 1, 0.3: 1, 0.5: 1, 0.75: 0.5, 1: 0},
+    ),
+    Case(
+        lambda: Sequence([0.1, 0.01, Sequence([Linear(5.0, 3.0), 2.0], [0.5])], [0.25, 0.5]),
+        (0.01, 5),
+        {0: 0.1, 0.2: 0.1, 0.25: 0.01, 0.49: 0.01, 0.5: 5, 0.625: 4, 0.75: 2, 1: 2},
+        jumps=True,
+    ),
+    Case(
+        lambda: Warmup(CosineAnnealing(1.0), 0.2),
+        (0, 1),
+        {0: 0, 0.05: 0.25, 0.2: 1, 0.6: 0.5, 1: 0},
+    ),
+    Case(
+        lambda: Warmup(2.0, 0.5, start=1.0, curve="cosine"), (1, 2), {0: 1, 0.25: 1.5, 0.5: 2, 1: 2}
+    ),
+    Case(lambda: Warmup(4.0, 0.5, start=1.0, curve="exponential"), (1, 4), {0: 1, 0.25: 2, 0.6: 4}),
+    Case(
+        lambda: Warmup(1.0, 0.5, curve="exponential"),
+        (0, 1),
+        {0: 0, 0.25: (1 - math.sqrt(0.1)) / 0.9, 0.5: 1},
+    ),
+    Case(lambda: Warmup(1.0, 0.5, curve="one_minus_sqrt"), (0, 1), {0: 0, 0.125: 0.5, 0.5: 1}),
+    Case(
+        lambda: Warmup(1.0, 0.5, curve="smoothstep"),
+        (0, 1),
+        {0: 0, 0.125: 0.15625, 0.25: 0.5, 1: 1},
+    ),
+    Case(lambda: Warmup(1.0, 0.5, curve="polynomial"), (0, 1), {0: 0, 0.125: 0.4375, 0.5: 1}),
+    Case(lambda: Warmup(Linear(1.0, 0.0), 0.0), (0, 1), {0: 1, 0.5: 0.5, 1: 0}),
+    Case(lambda: Warmup(Linear(1.0, 0.0), 1), (0, 1), {0: 0, 0.5: 0.5, 1: 1}),
+    Case(lambda: CosineAnnealing(0.1) * 0.5 + 1, (1, 1.05), {0: 1.05, 0.5: 1.025, 1: 1}),
+    Case(lambda: 1 - Linear(0.9, 0.99), (0.01, 0.1), {0: 0.1, 0.5: 0.055, 1: 0.01}),
+    Case(lambda: -(abs(Linear(-1.0, 1.0)) ** 2), (-1, 0), {0: -1, 0.25: -0.25, 0.5: 0, 1: -1}),
+    Case(lambda: Linear(1, 2) / (Linear(1, 2) + Linear(3, 2)), (0.25, 0.5), {0: 0.25, 0.5: 0.375}),
+    Case(lambda: 2 ** Linear(0, 3), (1, 8), {0: 1, 1 / 3: 2, 2 / 3: 4, 1: 8}),
+    Case(lambda: clip(Linear(0.0, 1.0), 0.2, 0.6), (0.2, 0.6), {0: 0.2, 0.5: 0.5, 1: 0.6}),
+    Case(
+        lambda: maximum(Linear(1.0, 0.0), Linear(0.0, 1.0)), (0.5, 1), {0: 1, 0.5: 0.5, 0.75: 0.75}
+    ),
+    Case(lambda: minimum(3, Linear(1.0, 5.0)), (1, 3), {0: 1, 0.25: 2, 0.75: 3, 1: 3}),
+    Case(
+        lambda: Warmup(CosineAnnealing(1.0) * 2 + 1, 0.5),
+        (0, 3),
+        {0: 0, 0.25: 1.5, 0.5: 3, 0.75: 2, 1: 1},
+    ),
+    Case(lambda: Linear(1.0, 3.0).astype(mx.bfloat16), (1, 3), {0: 1, 0.5: 2, 1: 3}),
+]

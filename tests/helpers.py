@@ -1,0 +1,45 @@
+"""What several test files need: exact comparison of trees, and runs of an optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    """Assert that two trees of arrays have equal keys, dtypes and bits."""
+    actual, expected = dict(tree_flatten(actual)), dict(tree_flatten(expected))
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        assert actual[name].dtype == array.dtype, name
+        difference = mx.abs(actual[name].astype(mx.float32) - array.astype(mx.float32)).max().item()
+        assert mx.array_equal(actual[name], array, equal_nan=True), f"{name}: {difference}"
+
+
+def largest_difference(actual: Any, expected: Any) -> float:
+    """Return the largest absolute difference between two trees of arrays."""
+    actual, expected = dict(tree_flatten(actual)), dict(tree_flatten(expected))
+    assert actual.keys() == expected.keys()
+    differences = []
+    for name, array in expected.items():
+        assert actual[name].dtype == array.dtype, name
+        difference = mx.abs(actual[name].astype(mx.float32) - array.astype(mx.float32))
+        differences.append(float(difference.max().item()))  # type: ignore[arg-type]
+    assert all(math.isfinite(difference) for difference in differences)
+    return max(differences)
+
+
+class Traced:
+    """A function that counts how often its Python body runs."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.traces = 0
+
+    def __call__(self, *args: Any) -> Any:
+        self.traces += 1
+        return self.function(*args)

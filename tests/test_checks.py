@@ -1,0 +1,408 @@
+"""Bad input: an error at once that says argument, rule, value and way out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import scalars
+from scalars import (
+    Constant,
+    CosineAnnealing,
+    Exponential,
+    Horizon,
+    LambdaValue,
+    Linear,
+    Polynomial,
+    ScalarGroup,
+    Schedule,
+    Sequence,
+    Warmup,
+    clip,
+    maximum,
+    minimum,
+)
+
+BAD_PROGRESS = [
+    (math.nan, ValueError, "got nan"),
+    (math.inf, ValueError, "got inf"),
+    (-math.inf, ValueError, "got -inf"),
+    (-1e-9, ValueError, "got -1e-09"),
+    (-1, ValueError, "got -1"),
+    (10**400, ValueError, r"got 1000.*\.\.\."),
+    (1j, TypeError, r"got 1j"),
+    ("0.5", TypeError, "got '0.5'"),
+    (None, TypeError, "got None"),
+    (True, TypeError, "got True"),
+    ([0.5], TypeError, r"got \[0.5\]"),
+    (np.array([0.1, 0.2]), TypeError, r"got array\(\[0.1, 0.2\]\)"),
+    (mx.array([0.1, 0.2]), TypeError, r"got array\(\[0.1, 0.2\]"),
+    (np.array(math.nan), ValueError, "got nan"),
+    (Linear(0.0, 1.0), TypeError, r"got Linear\(start=0.0, end=1.0\). A scheduled scalar changes"),
+]
+
+
+@pytest.mark.parametrize(("progress", "error", "got"), BAD_PROGRESS, ids=repr)
+def test_bad_progress_changes_nothing(progress: Any, error: type[Exception], got: str) -> None:
+    message = rf"^progress must be a finite real number of at least 0, {got}"
+    a, b = Linear(1.0, 2.0).update(0.25), CosineAnnealing(1.0).update(0.25)
+    group = ScalarGroup(a=a, b=b)
+    calls: list[float] = []
+    group.subscribe(lambda progress, values: calls.append(progress))
+    for update in (a.update, (a * b).update, group.update):
+        with pytest.raises(error, match=message):
+            update(progress)
+        assert (a.progress, float(a), b.progress, float(b)) == (0.25, 1.25, 0.25, b.at(0.25))
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [0, 1, 0.5, np.float32(0.5), np.float64(0.5), np.int64(1), np.array(0.5), mx.array(0.5)],
+)
+def test_good_progress(progress: Any) -> None:
+    scalar = Linear(0.0, 2.0).update(progress)
+    assert float(scalar) == 2 * float(progress)
+    assert type(scalar.progress) is float
+
+
+@pytest.mark.parametrize(
+    ("progress", "error", "message"),
+    [
+        (
+            np.array([0.1, -0.1]),
+            ValueError,
+            "progress must be an array of finite numbers of at least 0",
+        ),
+        (
+            np.array([math.nan]),
+            ValueError,
+            "progress must be an array of finite numbers of at least 0",
+        ),
+        (np.array([1j]), TypeError, "progress must be an array of real numbers"),
+        (np.array(["a"]), TypeError, "progress must be an array of real numbers"),
+        (-0.1, ValueError, "progress must be a finite real number of at least 0, got -0.1"),
+        ([0.1], TypeError, r"progress must be a finite real number of at least 0, got \[0.1\]"),
+    ],
+)
+def test_bad_progress_of_at(progress: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Linear(1.0, 2.0).at(progress)
+
+
+# Every field of every schedule: arguments that are right, and for each field a few
+# values that are wrong. ``test_every_field_is_swept`` sees that none is missing.
+GOOD: dict[type[Schedule], dict[str, Any]] = {
+    Constant: {"value": 1.0},
+    Linear: {"start": 1.0, "end": 2.0},
+    Polynomial: {"start": 1.0, "end": 2.0, "power": 2.0},
+    CosineAnnealing: {"start": 1.0, "end": 2.0, "power": 2.0},
+    Exponential: {"start": 1.0, "end": 2.0},
+    LambdaValue: {"function": lambda p: p},
+    Sequence: {"schedules": [Linear(1.0, 2.0), 3.0], "boundaries": [0.5]},
+    Warmup: {"schedule": Linear(1.0, 2.0), "fraction": 0.1, "start": 0.0, "curve": "linear"},
+}
+NOT_NUMBERS = [
+    "1.0",
+    None,
+    1j,
+    True,
+    [1.0],
+    math.nan,
+    math.inf,
+    -math.inf,
+    Linear(0, 1),
+    mx.ones((2,)),
+]
+NOT_SCALARS = ["1.0", None, 1j, True, math.nan, math.inf, np.ones(2)]
+BAD: dict[str, list[Any]] = {
+    "value": NOT_NUMBERS,
+    "start": NOT_NUMBERS,
+    "end": NOT_NUMBERS,
+    "power": [*NOT_NUMBERS, 0, -1.0],
+    "function": [None, 1.0, "lambda p: p"],
+    "schedules": [None, 1.0, Linear(0, 1), [], "ab", *([bad, 1.0] for bad in NOT_SCALARS)],
+    "boundaries": [
+        None,
+        0.5,
+        "0.5",
+        [],
+        [0.2, 0.4],
+        *([bad] for bad in (0.0, 1.0, -0.1, 1.1, math.nan, math.inf, "0.5", None, 1j, True)),
+    ],
+    "schedule": [*NOT_SCALARS, [1.0]],
+    "fraction": [*NOT_NUMBERS, -0.1, 1.1, 10],
+    "curve": [None, 1, "", "Linear", "quadratic"],
+}
+SWEEP = [
+    pytest.param(schedule, field, bad, id=f"{schedule.__name__}({field}={bad!r})")
+    for schedule, arguments in GOOD.items()
+    for field in arguments
+    for bad in BAD[field]
+]
+
+
+@pytest.mark.parametrize(("schedule", "field", "bad"), SWEEP)
+def test_bad_arguments(schedule: Callable[..., Schedule], field: str, bad: Any) -> None:
+    good = GOOD[schedule]  # type: ignore[index]
+    schedule(**good)
+    with pytest.raises((TypeError, ValueError)) as raised:
+        schedule(**{**good, field: bad})
+    message = str(raised.value)
+    name, _, rest = message.partition(" must be ")
+    assert field in name
+    assert name.endswith(f" of {schedule.__name__}")  # type: ignore[attr-defined]
+    rule, _, rest = rest.partition(", got ")
+    got, _, way_out = rest.partition(". ")
+    assert rule
+    assert got
+    assert way_out.endswith(".")
+
+
+def test_every_field_is_swept() -> None:
+    for name, schedule in vars(scalars).items():
+        if (
+            isinstance(schedule, type)
+            and issubclass(schedule, Schedule)
+            and schedule is not Schedule
+        ):
+            fields = {field.name for field in dataclasses.fields(schedule)}  # type: ignore[arg-type]
+            assert fields == set(GOOD[schedule]), name
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Exponential(0.0, 1.0),
+            "start of Exponential must be not 0: no factor reaches it, got 0",
+        ),
+        (lambda: Exponential(1.0, 0.0), "end of Exponential must be not 0"),
+        (
+            lambda: Exponential(1.0, -1.0),
+            r"end of Exponential must be of the sign of start, 1.0, got -1.0",
+        ),
+        (
+            lambda: Sequence([1.0, 2.0, 3.0], [0.5, 0.5]),
+            r"must be fractions above 0 and below 1 that increase, got \[0.5, 0.5\]",
+        ),
+        (
+            lambda: Sequence([1.0, 2.0, 3.0], [0.6, 0.4]),
+            "boundaries of Sequence must be .* that increase",
+        ),
+        (
+            lambda: Sequence([1.0, 2.0], [0.4, 0.6]),
+            r"boundaries of Sequence must be one fewer than the schedules, 1, got \(0.4, 0.6\)",
+        ),
+        (lambda: Sequence([1.0], [0.4]), "one fewer than the schedules, 0"),
+        (
+            lambda: Sequence([1.0, math.nan], [0.4]),
+            r"item 1 of schedules of Sequence must be a finite real number, got nan",
+        ),
+        (lambda: Warmup(1.0, 10), "fraction of Warmup must be a fraction .* Horizon.fraction"),
+        (
+            lambda: Warmup(1.0, 0.1, curve="lin"),
+            "curve of Warmup must be one of 'linear', 'cosine', .*'lin'",
+        ),
+    ],
+)
+def test_rules_between_arguments(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "got"),
+    [
+        (None, TypeError, "a real number, got None"),
+        ("x", TypeError, "a real number, got 'x'"),
+        (True, TypeError, "a real number, got True"),
+        (1j, TypeError, "a real number, got 1j"),
+        (mx.ones((2,)), TypeError, r"a real number, got array\(\[1, 1\], dtype=float32\)"),
+        (np.ones(2), TypeError, r"a real number, got array\(\[1., 1.\]\)"),
+        (math.nan, ValueError, "a finite real number, got nan"),
+        (math.inf, ValueError, "a finite real number, got inf"),
+    ],
+)
+def test_lambda_values_are_checked(result: Any, error: type[Exception], got: str) -> None:
+    with pytest.raises(
+        error, match=rf"of LambdaValue at progress 0.0 must be {got}. Return a number"
+    ):
+        LambdaValue(lambda p: result)
+    later = LambdaValue(lambda p: result if p >= 0.5 else 1.0)
+    other = Linear(0.0, 1.0)
+    for update in (
+        later.update,
+        ScalarGroup(other=other, later=later).update,
+        (other * later).update,
+    ):
+        with pytest.raises(error, match=rf"of LambdaValue at progress 0.5 must be {got}"):
+            update(0.5)
+        assert (later.progress, float(later), other.progress) == (0, 1, 0)
+    with pytest.raises(error, match="of LambdaValue at progress 0.75"):
+        later.at(np.array([0.25, 0.75]))
+
+
+def test_an_error_in_the_users_function_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError, match="division"):
+        LambdaValue(lambda p: 1 / p)
+    import math as host
+
+    with pytest.raises((TypeError, ValueError), match=r"array|convert|conversion"):
+        LambdaValue(lambda p: host.cos(p)).at(mx.array([0.1, 0.2]))
+    with pytest.raises(TypeError, match=r"function\(progress\) must be an mx.array, got 'x'"):
+        LambdaValue(lambda p: 1.0 if isinstance(p, float) else "x").at(mx.array([0.1, 0.2]))
+
+
+@pytest.mark.parametrize("function", [minimum, maximum])
+def test_bad_operands_of_functions(function: Any) -> None:
+    with pytest.raises(
+        TypeError, match="imum must be given numbers, scalars or an mx.array, got 'x'"
+    ):
+        function(Linear(0, 1), "x")
+    with pytest.raises(
+        TypeError, match="imum must be given numbers, scalars or an mx.array, got None"
+    ):
+        function(None, Linear(0, 1))
+    with pytest.raises(TypeError, match="got 'x'"):
+        clip(Linear(0, 1), "x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: ScalarGroup(), ValueError, "ScalarGroup must be given at least one scalar"),
+        (
+            lambda: ScalarGroup(lr=0.1),
+            TypeError,
+            r"lr in ScalarGroup must be a scheduled scalar, got 0.1.*Constant",
+        ),
+        (
+            lambda: ScalarGroup({"lr": Linear(0, 1)}, lr=Linear(0, 1)),
+            ValueError,
+            "one scalar, got 'lr'",
+        ),
+        (
+            lambda: ScalarGroup([Linear(0, 1)]),
+            TypeError,
+            "scalars must be a mapping from name to scalar",
+        ),
+        (
+            lambda: ScalarGroup({1: Linear(0, 1)}),
+            TypeError,
+            "a name in ScalarGroup must be a string, got 1",
+        ),
+        (
+            lambda: ScalarGroup(a=Linear(0, 1)).subscribe(3),
+            TypeError,
+            "callback must be a function, got 3",
+        ),
+        (
+            lambda: ScalarGroup(a=Linear(0, 1)).track([1], 5),
+            TypeError,
+            "horizon must be a Horizon, got 5",
+        ),
+        (
+            lambda: ScalarGroup(a=Linear(0, 1)).track(5, Horizon(2)),
+            TypeError,
+            "items must be iterable, got 5",
+        ),
+        (
+            lambda: ScalarGroup(a=Linear(0, 1)).track([1], Horizon(2), start=2),
+            ValueError,
+            "start must be below the steps in the horizon, 2, got 2",
+        ),
+        (
+            lambda: ScalarGroup(a=Linear(0, 1)).track([1], Horizon(2), start=-1),
+            ValueError,
+            "start must be a whole",
+        ),
+        (
+            lambda: list(ScalarGroup(a=Linear(0, 1)).track(range(3), Horizon(2))),
+            ValueError,
+            "the number of items must be no more than the steps in the horizon, 2, got 3",
+        ),
+        (
+            lambda: Horizon(0),
+            ValueError,
+            "total_steps of Horizon must be a whole number of at least 1, got 0",
+        ),
+        (
+            lambda: Horizon(1, endpoint=True),
+            ValueError,
+            "total_steps of Horizon must be .* at least 2, got 1",
+        ),
+        (
+            lambda: Horizon(10.0),
+            TypeError,
+            "total_steps of Horizon must be a whole number .*, got 10.0",
+        ),
+        (
+            lambda: Horizon(True),
+            TypeError,
+            "total_steps of Horizon must be a whole number .*, got True",
+        ),
+        (
+            lambda: Horizon(10, 0),
+            ValueError,
+            "steps_per_epoch of Horizon must be .* at least 1, got 0",
+        ),
+        (lambda: Horizon(10).progress(-1), ValueError, "step must be at least 0, got -1"),
+        (
+            lambda: Horizon(10).progress(math.nan),
+            ValueError,
+            "step must be a finite real number, got nan",
+        ),
+        (
+            lambda: Horizon(10).progress("1"),
+            TypeError,
+            "step must be a finite real number, got '1'",
+        ),
+        (
+            lambda: Horizon(10).fraction(steps=11),
+            ValueError,
+            "steps must be from 0 to total_steps, 10, got 11",
+        ),
+        (
+            lambda: Horizon(10).fraction(steps=-1),
+            ValueError,
+            "steps must be from 0 to total_steps, 10, got -1",
+        ),
+        (
+            lambda: Horizon(10).fraction(epochs=1),
+            ValueError,
+            "steps_per_epoch of Horizon must be given",
+        ),
+        (
+            lambda: Horizon(10).extend(5, at_step=5),
+            ValueError,
+            "total_steps must be .* at least 6, got 5",
+        ),
+        (
+            lambda: Horizon(10).extend(20, at_step=10),
+            ValueError,
+            "at_step must be before the end of the run",
+        ),
+        (
+            lambda: Horizon(10).extend(20, at_step=-1),
+            ValueError,
+            "at_step must be a whole number of at least 0",
+        ),
+        (
+            lambda: Horizon(10).extend(20, at_step=5).extend(30, at_step=4),
+            ValueError,
+            "at_step must be a whole number of at least 5, got 4",
+        ),
+    ],
+)
+def test_bad_groups_and_horizons(
+    make: Callable[[], Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,120 @@
+"""The public names, the import rule, and the limits of size that keep the package small."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import scalars
+
+PACKAGE = Path(scalars.__file__).parent
+LAYERS = ["number", "schedules", "adaptive", "training", "optimizers", "tools"]
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def test_the_public_names() -> None:
+    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    public = {name for name in vars(scalars) if not name.startswith("_")} - modules
+    assert public == {
+        "Constant",
+        "CosineAnnealing",
+        "Exponential",
+        "Horizon",
+        "LambdaValue",
+        "Linear",
+        "Polynomial",
+        "ScalarGroup",
+        "Schedule",
+        "ScheduledScalar",
+        "Sequence",
+        "Warmup",
+        "clip",
+        "maximum",
+        "minimum",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(n for n, v in vars(scalars).items() if callable(v)))
+def test_public_docstrings_say_what_to_know(name: str) -> None:
+    text = inspect.getdoc(getattr(scalars, name)) or ""
+    assert text.splitlines()[0].endswith(".") or text.splitlines()[0].endswith("[1].")
+    assert "Example:" in text
+    assert "    >>> " in text
+    if inspect.isclass(getattr(scalars, name)) and name not in ("ScheduledScalar", "Schedule"):
+        assert "Args:" in text
+        assert "Raises:" in text
+
+
+def imported_layers(path: Path) -> set[str]:
+    """Return the folders of the package that a file imports at run time."""
+    parts = path.relative_to(PACKAGE).parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = parts[:-1][: len(parts) - node.level]
+            target = (*base, *(node.module or "").split("."))
+            found.add(target[0])
+    return found & set(LAYERS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).parts
+    if len(parts) > 1:
+        height = LAYERS.index(parts[0])
+        assert all(LAYERS.index(layer) <= height for layer in imported_layers(path))
+    text = path.read_text()
+    if not (parts[0] == "optimizers" or parts[-1] == "lr_finder.py"):
+        assert "mlx.optimizers" not in text
+    if parts[-1] != "mlx_protocol.py":
+        for quirk in ("mx.compile(", "std::", "nanobind"):
+            code = "\n".join(
+                line for line in text.splitlines() if ">>>" not in line and "``" not in line
+            )
+            assert quirk not in code.replace("mx.compile(inputs", "")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def code_lines(path: Path) -> int:
+    """Return the lines of code: no docstrings, comments or blank lines."""
+    tree = ast.parse(path.read_text())
+    documented: set[int] = set()
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            documented.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = enumerate(path.read_text().splitlines(), start=1)
+    return sum(
+        1
+        for i, line in lines
+        if i not in documented and line.strip() and not line.strip().startswith("#")
+    )
+
+
+def test_the_number_is_small() -> None:
+    assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 820
+
+
+def test_importing_pulls_in_nothing_else() -> None:
+    code = (
+        "import sys, mlx.core; before = set(sys.modules); import scalars; "
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}; "
+        "print(new & {'numpy', 'matplotlib', 'sklearn', 'rich', 'mlx_lm', 'yaml'}, "
+        "'mlx.optimizers' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set() False"
