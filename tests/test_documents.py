@@ -28,7 +28,7 @@ def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
         printed.append(capsys.readouterr().out)
     # By hand: wd is 0.1 - 0.09 * 0.99, aux 0.99e-3; cosine half-way, at 3e-4 / 2.
     assert "'wd': '0.011', 'aux': '0.00099'" in printed[0]
-    assert "0.00015" in printed[1]
+    assert printed[1] == "1.50e-04 1.50e-05\n"
     assert printed[2].replace("array", "").replace(", dtype=float32", "") == "(0)\n(1)\n(2)\n"
 
 
@@ -75,15 +75,15 @@ def test_plain_loop() -> None:
     steps = [40, 80, 120, 160, 199]
     expected = [0.001 + 0.099 * (1 + math.cos(math.pi * (step - 20) / 180)) / 2 for step in steps]
     assert rates == pytest.approx([0.0, *expected], abs=1e-5)
-    assert losses[-1] < 0.5 < 1 < losses[0]  # 0.482 is the least squares fit
+    assert losses[0] > 1
+    assert losses[-1] < 0.483  # the least squares fit is at 0.4823
 
 
 @pytest.mark.slow
 def test_digits() -> None:
     output = run("digits.py")
-    accuracy = dict(
-        re.findall(r"^(\w+, \w+): held-out accuracy (\S+)%", output, flags=re.MULTILINE)
-    )
+    result = r"^(\w+, \w+): held-out accuracy (\S+)%"
+    accuracy = dict(re.findall(result, output, flags=re.MULTILINE))
     assert set(accuracy) == {
         f"{name}, {mode}" for name in ("scheduled", "constant") for mode in ("eager", "compiled")
     }

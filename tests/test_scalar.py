@@ -200,7 +200,8 @@ def test_schedules_cannot_be_changed_in_place() -> None:
     import dataclasses
 
     lr = Linear(1.0, 0.5)
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    message = r"cannot change start of Linear: dataclasses.replace"
+    with pytest.raises(dataclasses.FrozenInstanceError, match=message):
         lr.start = 2.0  # type: ignore[misc]
     changed = dataclasses.replace(lr, start=2.0)  # type: ignore[type-var]
     assert (float(lr), float(changed)) == (1.0, 2.0)

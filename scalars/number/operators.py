@@ -5,21 +5,39 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import mlx.core as mx
 
 from . import functions
 
 if TYPE_CHECKING:
+    from typing import Protocol, overload
+
     from .expression import Expression
     from .scalar import ScheduledScalar
 
+    class _BinaryMethod(Protocol):
+        @overload
+        def __call__(self, other: float | ScheduledScalar, /) -> Expression: ...
+        @overload
+        def __call__(self, other: mx.array, /) -> mx.array: ...
 
-@dataclass(frozen=True)
-class Operation:
+    class _Binary(Protocol):
+        def __get__(self, scalar: Arithmetic, owner: type[Arithmetic], /) -> _BinaryMethod: ...
+
+    class _ComparisonMethod(Protocol):
+        @overload
+        def __call__(self, other: float | ScheduledScalar, /) -> bool: ...
+        @overload
+        def __call__(self, other: mx.array, /) -> mx.array: ...
+
+    class _Comparison(Protocol):
+        def __get__(self, scalar: Arithmetic, owner: type[Arithmetic], /) -> _ComparisonMethod: ...
+
+
+class Operation(NamedTuple):
     """A named function of one or two numbers: floats, NumPy arrays or ``mx.array``.
 
     The name is the one that both MLX and NumPy use.
@@ -56,28 +74,6 @@ OPERATIONS = {
         Operation("maximum", "", functions.maximum),
     )
 }
-
-
-class _BinaryMethod(Protocol):
-    @overload
-    def __call__(self, other: float | ScheduledScalar, /) -> Expression: ...
-    @overload
-    def __call__(self, other: mx.array, /) -> mx.array: ...
-
-
-class _Binary(Protocol):
-    def __get__(self, scalar: Arithmetic, owner: type[Arithmetic], /) -> _BinaryMethod: ...
-
-
-class _ComparisonMethod(Protocol):
-    @overload
-    def __call__(self, other: float | ScheduledScalar, /) -> bool: ...
-    @overload
-    def __call__(self, other: mx.array, /) -> mx.array: ...
-
-
-class _Comparison(Protocol):
-    def __get__(self, scalar: Arithmetic, owner: type[Arithmetic], /) -> _ComparisonMethod: ...
 
 
 def _binary(name: str) -> _Binary:

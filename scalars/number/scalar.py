@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -266,7 +265,9 @@ class ScheduledScalar(Conversions):
 
     def __copy__(self: Self) -> Self:
         """Return an independent scalar at the same progress."""
-        return copy.deepcopy(self)
+        from copy import deepcopy
+
+        return deepcopy(self)
 
 
 def update_all(leaves: Iterable[Leaf], progress: float) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 WIDTH, HEIGHT = 180, 48
 
 
 def html(title: str, values: Sequence[float]) -> str:
     """Return ``title`` over an SVG line through ``values``, with its largest and smallest."""
+    from html import escape
+
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     step = WIDTH / (len(values) - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, FrozenInstanceError, dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
@@ -53,16 +53,23 @@ class Schedule(Leaf):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        dataclass(frozen=True, eq=False, repr=False)(cls)
+        dataclass(eq=False, repr=False, match_args=False)(cls)
 
     def __post_init__(self) -> None:
         cls = type(self)
         for name, checks_of_field in field_checks(cls).items():
             for check in checks_of_field:
                 value = check(f"{name} of {cls.__name__}", getattr(self, name))
-                object.__setattr__(self, name, value)
+                setattr(self, name, value)
         self.check_together()
-        object.__setattr__(self, "_cell", Cell(0.0, float(self.value_at(0.0))))
+        self._cell = Cell(0.0, float(self.value_at(0.0)))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field while the schedule is made, and never after it."""
+        if "_cell" in self.__dict__:
+            way_out = f"dataclasses.replace(schedule, {name}=...) makes a changed one"
+            raise FrozenInstanceError(f"cannot change {name} of {type(self).__name__}: {way_out}")
+        super().__setattr__(name, value)
 
     def check_together(self) -> None:
         """Check what concerns several fields; they are checked one by one before."""
