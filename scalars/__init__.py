@@ -16,6 +16,8 @@ from .number.expression import clip as clip
 from .number.expression import maximum as maximum
 from .number.expression import minimum as minimum
 from .number.scalar import ScheduledScalar as ScheduledScalar
+from .optimizers.attach import attach as attach
+from .optimizers.attach import detach as detach
 from .schedules.annealing import Constant as Constant
 from .schedules.annealing import CosineAnnealing as CosineAnnealing
 from .schedules.annealing import Exponential as Exponential

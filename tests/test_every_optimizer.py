@@ -95,15 +95,27 @@ def set_by_hand(optimizer: Any, scheduled: str, progress: float) -> None:
             setattr(optimizer, key, value)
 
 
-def parameters(dtype: mx.Dtype = mx.float32) -> dict[str, mx.array]:
-    mx.random.seed(1)
-    return {"w": mx.random.normal((4, 3)).astype(dtype), "b": mx.random.normal((3,)).astype(dtype)}
+DTYPES = {
+    "float32": (mx.float32, mx.float32),
+    "bfloat16": (mx.bfloat16, mx.bfloat16),
+    "float16": (mx.float16, mx.float16),
+    "mixed": (mx.bfloat16, mx.float32),
+}
 
 
-def gradients() -> Iterator[tuple[float, dict[str, mx.array]]]:
+def arrays(seed: int, dtype: str) -> dict[str, mx.array]:
+    mx.random.seed(seed)
+    w, b = mx.random.normal((4, 3)), mx.random.normal((3,))
+    return {"w": w.astype(DTYPES[dtype][0]), "b": b.astype(DTYPES[dtype][1])}
+
+
+def parameters(dtype: str = "float32") -> dict[str, mx.array]:
+    return arrays(1, dtype)
+
+
+def gradients(dtype: str = "float32") -> Iterator[tuple[float, dict[str, mx.array]]]:
     for step in range(STEPS):
-        mx.random.seed(100 + step)
-        yield step / STEPS, {"w": mx.random.normal((4, 3)), "b": mx.random.normal((3,))}
+        yield step / STEPS, arrays(100 + step, dtype)
 
 
 def state_of(scalars: dict[str, Any]) -> list[Any]:

@@ -41,10 +41,10 @@ class Expression(ScheduledScalar):
         self.operands = tuple([x if type(x) in HOST else _operand(x) for x in operands])
 
     @property
-    def dtype(self) -> mx.Dtype:
-        """The dtype that MLX sees: that of a view among the operands, or float32."""
-        views = [x.dtype for x in self.operands if isinstance(x, ScheduledScalar)]
-        return next((dtype for dtype in views if dtype != mx.float32), mx.float32)
+    def own_dtype(self) -> mx.Dtype | None:
+        """The dtype of a view among the operands."""
+        own = (x.own_dtype for x in self.operands if isinstance(x, ScheduledScalar))
+        return next((dtype for dtype in own if dtype is not None), None)
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -88,7 +88,7 @@ class Expression(ScheduledScalar):
 
 
 def _traced_remainder(operand: Operand) -> mx.array | None:
-    return operand._cell.remainder if isinstance(operand, Leaf) and operand._cell.traced else None
+    return operand.remainder if isinstance(operand, Leaf) else None
 
 
 def _is_infix(operand: Any) -> bool:
@@ -106,6 +106,11 @@ class View(ScheduledScalar):
             checks.fail("dtype", "a floating point mx.Dtype", dtype, way_out, wrong_type=True)
         self.scalar = scalar
         self._dtype = dtype
+
+    @property
+    def own_dtype(self) -> mx.Dtype:
+        """The dtype that the view was made for."""
+        return self._dtype
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import mlx.core as mx
 
-from . import checks, mlx_protocol
-from .mlx_protocol import Cell
+from . import checks, mlx_protocol, words
+from .cell import Cell, Clock
+from .mlx_protocol import ProtocolArray
 from .scalar import ScheduledScalar
 
 Self = TypeVar("Self", bound="Leaf")
@@ -20,6 +21,7 @@ class Leaf(ScheduledScalar):
     """A scalar that holds a progress and a value: a ``Cell``."""
 
     _cell: Cell
+    _stepped: ClassVar[tuple[mx.array, mx.array, mx.array] | None] = None
 
     @property
     def knots(self) -> tuple[float, ...]:
@@ -39,14 +41,18 @@ class Leaf(ScheduledScalar):
 
     def prepare(self, progress: float) -> float:
         """Return the next value, and change nothing, or say why there is none."""
-        if self._cell.has_state and self._cell.traced:
-            raise ValueError(mlx_protocol.NO_UPDATE.format(name=repr(self)))
+        cell = self._cell
+        if cell.clock is not None:
+            raise ValueError(words.DRIVEN.format(name=repr(self)))
+        if cell.has_state and cell.traced:
+            raise ValueError(words.NO_UPDATE.format(name=repr(self)))
         return self.value_at(progress)
 
     @property
     def progress(self) -> float:
         """The progress last given; 0 in a new scalar."""
-        return self._cell.progress
+        cell = self._cell
+        return cell.progress if cell.clock is None else cell.clock.on_host()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -56,6 +62,8 @@ class Leaf(ScheduledScalar):
     @property
     def array(self) -> mx.array:
         """The value now as an ``mx.array``, for code that insists on one."""
+        if self._cell.clock is not None:
+            return ProtocolArray(self._at_step(self._cell.clock), mlx_protocol.weak())
         return self._cell.array
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,7 +78,7 @@ class Leaf(ScheduledScalar):
     @property
     def __mlx_array__(self) -> mx.array:
         """The value now, for MLX: asked for at every use, so by the shortest way."""
-        return self._cell.array
+        return self._cell.array if self._cell.clock is None else self.array
 
     @property
     def changes(self) -> bool:
@@ -85,10 +93,33 @@ class Leaf(ScheduledScalar):
         return False
 
     def _read(self) -> float | mx.array:
-        return self._cell.read()
+        cell = self._cell
+        return cell.read() if cell.clock is None else self._at_step(cell.clock)
+
+    def _at_step(self, clock: Clock) -> mx.array:
+        """Return the value at the clock's step: the graph is built once for each step."""
+        if self._stepped is None or self._stepped[0] is not clock.step:
+            with mx.stream(mx.cpu):  # where MLX has float64: all digits, few operations
+                value = self._over(clock.in_graph())
+                rounded = value.astype(mx.float32)
+                remainder = (value - rounded).astype(mx.float32)
+            self.__dict__["_stepped"] = (clock.step, rounded, remainder)
+        assert self._stepped is not None
+        return self._stepped[1]
+
+    @property
+    def remainder(self) -> mx.array | None:
+        """What rounding the value to float32 has left over, where it is an array."""
+        clock = self._cell.clock
+        if clock is None:
+            return self._cell.remainder
+        self._at_step(clock)
+        assert self._stepped is not None
+        return self._stepped[2]
 
     def __float__(self) -> float:
         """Return the value now, in double precision."""
-        if self._cell.has_state and self._cell.traced:
-            raise ValueError(mlx_protocol.NO_FLOAT.format(name=repr(self)))
-        return self._cell.value
+        cell = self._cell
+        if (cell.has_state or cell.clock is not None) and cell.traced:
+            raise ValueError(words.NO_FLOAT.format(name=repr(self)))
+        return cell.value if cell.clock is None else self.at(cell.clock.on_host())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import mlx.core as mx
 
-from . import checks, functions, mlx_protocol, sketch
+from . import checks, functions, mlx_protocol, sketch, words
 from .conversions import Conversions
 from .mlx_protocol import ProtocolArray
 
@@ -47,8 +47,7 @@ class ScheduledScalar(Conversions):
         (0.01, 0.005)
     """
 
-    _dtype: mx.Dtype | None = None
-    _last: tuple[float, ProtocolArray] | None = None
+    _last: tuple[float, mx.Dtype, ProtocolArray] | None = None
     _view: ClassVar[Callable[..., View]]
 
     # What a scalar is made of -------------------------------------------------
@@ -181,17 +180,23 @@ class ScheduledScalar(Conversions):
     @property
     def dtype(self) -> mx.Dtype:
         """The dtype that MLX sees when it asks for an array."""
-        return self._dtype or mx.float32
+        return self.own_dtype or mlx_protocol.weak()
+
+    @property
+    def own_dtype(self) -> mx.Dtype | None:
+        """The dtype that a view asks for; ``None`` in any other scalar."""
+        return None
 
     @property
     def array(self) -> mx.array:
         """The value now as an ``mx.array``, for code that insists on one."""
         value = self._read()
         if isinstance(value, mx.array):
-            return ProtocolArray(value.astype(self.dtype))
-        if self._last is None or self._last[0] != value:
-            self._last = (value, ProtocolArray(value, self.dtype))
-        return self._last[1]
+            return ProtocolArray(value, self.dtype)
+        last, dtype = self._last, self.dtype
+        if last is None or last[0] != value or last[1] != dtype:
+            self._last = last = (value, dtype, ProtocolArray(value, dtype))
+        return last[2]
 
     @property
     def __mlx_array__(self) -> mx.array:
@@ -228,7 +233,7 @@ class ScheduledScalar(Conversions):
             frozen = [leaf for leaf in self.leaves if not leaf._cell.traced]
             if frozen and mlx_protocol.is_placeholder(step):
                 if any(leaf.changes for leaf in frozen):
-                    raise ValueError(mlx_protocol.BLIND.format(name=repr(self)))
+                    raise ValueError(words.BLIND.format(name=repr(self)))
                 return mx.array(float(self))  # mx.compile returns no array from outside
         return array
 
@@ -251,10 +256,8 @@ class ScheduledScalar(Conversions):
         if low == high:
             return compare(low, other)
         if low < other < high:
-            symbol = mlx_protocol.COMPARISONS[compare.__name__]
-            raise ValueError(
-                mlx_protocol.UNSETTLED.format(s=repr(self), symbol=symbol, other=other)
-            )
+            symbol = words.COMPARISONS[compare.__name__]
+            raise ValueError(words.UNSETTLED.format(s=repr(self), symbol=symbol, other=other))
         # The bound is outside of the range, or its edge: the answer of the inside.
         return compare((low + high) / 2, other)
 

@@ -6,9 +6,9 @@ from dataclasses import Field, FrozenInstanceError, dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
+from ..number.cell import Cell
 from ..number.checks import Check
 from ..number.leaf import Leaf
-from ..number.mlx_protocol import Cell
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform

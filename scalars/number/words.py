@@ -1,0 +1,41 @@
+"""What the package says when a compiled function would keep a value for ever."""
+
+FROZEN = """\
+{name} was read while a function was being traced and never again, while it was \
+updated {updates} times: the compiled function keeps its first value for ever. \
+Capture its state, mx.compile(step, inputs=[..., scalar.state]), or attach it, \
+attach(optimizer, name=scalar)."""
+
+BLIND = """\
+{name} is called as a learning rate inside a function that mx.compile is tracing and \
+that does not capture its state: the rate would never change. Either \
+attach(optimizer) before compiling and capture optimizer.state, or capture \
+scalar.state: mx.compile(step, inputs=[..., scalar.state])."""
+
+NO_FLOAT = """\
+{name} has no float value while mx.compile traces a function that captures its state: \
+a float would be a constant of the graph for ever. Use the scalar itself, or \
+scalar.array where an array is needed; where only a Python float will do, keep that \
+code out of the compiled function, or capture neither scalar.state nor attach."""
+
+NO_UPDATE = """\
+{name} cannot be updated while mx.compile traces a function that captures its state: \
+the new value would be a constant of the graph for ever. Call update() before the \
+compiled function, not in it."""
+
+
+UNTRACEABLE = """\
+{name} cannot follow the step of an optimizer, because MLX cannot trace it: {error} \
+Use operators and MLX functions, which serve an mx.array, or attach without a horizon \
+and update the scalars in the loop."""
+
+DRIVEN = """\
+{name} follows the step of an optimizer: it was attached with a horizon. Leave out the \
+update, or attach without a horizon."""
+
+UNSETTLED = """\
+{s} {symbol} {other} has different answers during the run, and mx.compile would keep the \
+answer of this moment for ever. Compare outside of the compiled function, or choose in \
+the graph: mx.where(scalar.array {symbol} {other}, ...)."""
+
+COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}

@@ -1,0 +1,1 @@
+"""Scalars in optimizers: attached to their state."""

@@ -1,0 +1,190 @@
+"""A saved optimizer state holds the scalars: a run that is resumed is the run."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as optim
+import pytest
+from mlx.utils import tree_flatten, tree_unflatten
+
+from scalars import Horizon, Linear, attach, detach
+
+from .helpers import assert_same
+from .resumable import Run
+
+MODES = ["eager-loop", "compiled-loop", "eager-step", "compiled-step"]
+TOTAL = 12
+
+
+def uninterrupted(mode: str, total: int = TOTAL) -> Run:
+    run = Run(mode, total)
+    run.attach()
+    run.train(total)
+    return run
+
+
+@pytest.mark.parametrize("attach_first", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_resumed_at_any_step_it_is_the_same_run(
+    mode: str, attach_first: bool, tmp_path: Path
+) -> None:
+    whole = uninterrupted(mode)
+    for at in range(TOTAL) if not mode.startswith("compiled") else (0, 1, 5, TOTAL - 1):
+        first = Run(mode, TOTAL)
+        first.attach()
+        first.train(at)
+        first.save(tmp_path)
+        again = Run(mode, TOTAL)
+        if attach_first:
+            again.attach()
+            again.load(tmp_path)
+        else:
+            again.load(tmp_path)
+            again.attach()
+        assert again.step == at
+        assert again.group is not None
+        assert first.group is not None
+        assert again.group.snapshot() == first.group.snapshot()
+        again.train(TOTAL)
+        assert_same(again.parameters(), whole.parameters())
+        assert_same(again.optimizer.state, whole.optimizer.state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_again_and_again_it_is_the_same_run(mode: str, tmp_path: Path) -> None:
+    total = 40
+    command = [sys.executable, "-m", "tests.resumable", str(tmp_path), mode, str(total)]
+    chosen = random.Random(mode)
+    kills, done = 0, 0
+    while done < total:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        last = min(done + chosen.randint(1, 15), total) if kills < 4 else total
+        for line in process.stdout:
+            done = int(line)
+            if done == last < total:
+                process.send_signal(signal.SIGKILL)  # in the middle of the next step
+                kills += 1
+                break
+        code = process.wait()
+        process.stdout.close()
+        assert code == (0 if done == total else -signal.SIGKILL)
+    assert kills >= 2
+    whole = uninterrupted(mode, total)
+    run = Run(mode, total)
+    run.load(tmp_path)
+    assert run.step == total
+    assert_same(run.parameters(), whole.parameters())
+
+
+def saved(state: Any) -> Any:
+    """Return a state as it comes back from a file."""
+    return tree_unflatten([(name, array + 0) for name, array in tree_flatten(state)])
+
+
+def make(**numbers: Any) -> tuple[Any, Any]:
+    optimizer = optim.SGD(**{"learning_rate": Linear(0.1, 0.0), "momentum": 0.9, **numbers})
+    optimizer.init({"w": mx.ones((2,))})
+    return optimizer, attach(optimizer)
+
+
+def test_the_state_holds_the_progress_to_the_last_bit(tmp_path: Path) -> None:
+    for progress in (0.0, 1 / 3, 0.1 + 0.2, 1.0, 1.5, 5e-324, 1e300):
+        optimizer, group = make()
+        group.update(progress)
+        path = str(tmp_path / "state.safetensors")
+        mx.save_safetensors(path, dict(tree_flatten(optimizer.state)))
+        again, resumed = make()
+        loaded = mx.load(path)
+        assert isinstance(loaded, dict)
+        again.state = tree_unflatten(list(loaded.items()))
+        assert resumed["learning_rate"].progress == progress
+        assert resumed.snapshot() == group.snapshot()
+
+
+def test_an_assigned_state_is_linked_at_once() -> None:
+    optimizer, group = make()
+    group.update(0.75)
+    state = saved(optimizer.state)
+    group.update(0.25)
+    optimizer.state = state
+    assert group["learning_rate"].progress == 0.75
+    assert optimizer.state is state
+    step = mx.compile(lambda: group["learning_rate"] * mx.array(1.0), inputs=[optimizer.state])
+    for progress, value in ((0.5, 0.05), (1, 0.0)):
+        group.update(progress)
+        assert step().item() == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda s: s.pop("scalars"),
+            "optimizer.state must be a state that holds the scalars, under 'scalars'",
+        ),
+        (
+            lambda s: s["scalars"].pop("momentum"),
+            r"the state's 'scalars' must be the scalars of this optimizer, \['learning_rate', 'momentum'\], got",
+        ),
+        (
+            lambda s: s["scalars"].update(other=s["scalars"]["momentum"]),
+            r"got \['learning_rate', 'momentum', 'other'\]. Attach the scalars that it was saved with",
+        ),
+        (
+            lambda s: s["scalars"]["momentum"].pop("progress"),
+            "must be free of a parameter or an entry named",
+        ),
+        (
+            lambda s: s.update(scalars=mx.ones((2,))),
+            "must be free of a parameter or an entry named 'scalars'",
+        ),
+    ],
+)
+def test_a_state_of_other_scalars_is_refused_and_nothing_changes(change: Any, message: str) -> None:
+    optimizer, group = make(momentum=Linear(0.5, 0.9))
+    group.update(0.75)
+    state = saved(optimizer.state)
+    change(state)
+    group.update(0.25)
+    before = optimizer.state
+    with pytest.raises(ValueError, match=message):
+        optimizer.state = state
+    assert optimizer.state is before
+    assert group["learning_rate"].progress == 0.25
+    if "scalars" in state:
+        fresh = optim.SGD(Linear(0.1, 0.0), momentum=Linear(0.5, 0.9))
+        fresh.state = state
+        with pytest.raises(ValueError, match=message):
+            attach(fresh)
+        assert type(fresh) is optim.SGD
+
+
+def test_a_state_saved_by_hand_is_refused_by_a_run_driven_by_the_step() -> None:
+    optimizer, group = make()
+    group.update(0.5)
+    state = saved(optimizer.state)
+    by_step = optim.SGD(Linear(0.1, 0.0), momentum=0.9)
+    attach(by_step, horizon=Horizon(10))
+    with pytest.raises(ValueError, match="must be without scalars, which follow the step here"):
+        by_step.state = state
+    del state["scalars"]
+    by_step.state = state
+
+
+def test_detached_the_state_is_plain() -> None:
+    optimizer, group = make()
+    group.update(0.5)
+    detach(optimizer)
+    assert set(optimizer.state) == {"step", "learning_rate", "w"}
+    assert group["learning_rate"].progress == 0.5
+    assert set(group["learning_rate"].state) == {"value", "remainder"}
+    optimizer.state = saved(optimizer.state)
