@@ -8,7 +8,6 @@ loss reconstructs the image from the features; its weight fades out.
 
 import argparse
 from collections.abc import Iterator
-from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from scalars import Constant, CosineAnnealing, Horizon, Linear, ScalarGroup, Warmup
+from scalars import Constant, CosineAnnealing, Horizon, Linear, ScalarGroup, Warmup, attach
 
 BATCH = 64
 
@@ -59,6 +58,7 @@ def train(
     model = Classifier(dropout=group["dropout"])
     optimizer = optim.AdamW(learning_rate=group["lr"], weight_decay=group["wd"])
     optimizer.init(model.trainable_parameters())
+    group = attach(optimizer, model, **group)
 
     def loss_of(x: mx.array, y: mx.array) -> mx.array:
         classes, image = model(x)
@@ -74,7 +74,7 @@ def train(
         return loss
 
     if compiled:
-        step = partial(mx.compile(step, inputs=[*state, group.state], outputs=state))
+        step = mx.compile(step, inputs=state, outputs=state)
 
     horizon = Horizon(epochs * (x.shape[0] // BATCH), steps_per_epoch=x.shape[0] // BATCH)
     columns = [TextColumn(text) for text in ("{task.description}", "{task.fields[values]}")]

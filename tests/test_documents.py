@@ -26,14 +26,15 @@ def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
         printed.append(capsys.readouterr().out)
-    # By hand: wd is 0.1 - 0.09 * 0.99, aux 0.99e-3; cosine half-way, at 3e-4 / 2.
-    assert "'wd': '0.011', 'aux': '0.00099'" in printed[0]
+    # By hand, at 99 of 100 steps: 0.1 - 0.09 * 0.99, 0.3 * 0.99, 0.99e-3. Then a cosine
+    # half-way, at 3e-4 / 2.
+    assert "'weight_decay': '0.011', 'layers.1.p': '0.3', 'aux': '0.00099'" in printed[0]
     assert printed[1] == "1.50e-04 1.50e-05\n"
     assert printed[2].replace("array", "").replace(", dtype=float32", "") == "(0)\n(1)\n(2)\n"
 
 
 def test_readme_is_short_and_its_files_exist() -> None:
-    assert len(README.splitlines()) <= 120
+    assert len(README.splitlines()) <= 150
     for path in re.findall(r"`(examples/\S+?)`", README):
         assert (ROOT / path).exists()
 
@@ -77,6 +78,28 @@ def test_plain_loop() -> None:
     assert rates == pytest.approx([0.0, *expected], abs=1e-5)
     assert losses[0] > 1
     assert losses[-1] < 0.483  # the least squares fit is at 0.4823
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["loop", "step"])
+def test_mlx_lm_finetune(driver: str) -> None:
+    output = run("mlx_lm_finetune.py", "--driver", driver, "--steps", "24")
+    shown = r"^step +(\d+)  loss (\S+)  learning_rate (\S+)  weight_decay (\S+)  z_weight (\S+)$"
+    lines = [list(map(float, line)) for line in re.findall(shown, output, flags=re.MULTILINE)]
+    assert [line[0] for line in lines] == list(range(3, 25, 3))
+    assert lines[-1][1] < lines[0][1]
+    ahead = 0 if driver == "step" else 1  # the values of the step that was made, or to come
+    for step, _, _, decay, weight in lines:
+        assert decay == pytest.approx(0.1 * (step - ahead) / 24, rel=0.05)
+        assert weight == pytest.approx(1e-3 * (step - ahead) / 24, rel=0.05)
+    assert "dtypes: {'mlx.core.bfloat16'}" in output
+
+
+@pytest.mark.slow
+def test_distributed_alone() -> None:
+    output = run("distributed.py")
+    assert output.startswith("rank 0 of 1: accuracy 9")
+    assert output.endswith("learning_rate 0.0001  weight_decay 0.099  smoothing 0.011\n")
 
 
 @pytest.mark.slow

@@ -118,6 +118,21 @@ class Cell:
         if not self.savers:
             del self._state["progress"]
 
+    def follow(self, clock: Clock | None) -> None:
+        """Follow a clock from now on, or none."""
+        if not self.has_state:
+            self.has_state = True
+            self._put_value()
+        self.clock = clock
+
+    def refuse_update(self, owner: ScheduledScalar) -> None:
+        """Raise ``ValueError`` if there can be no next value now."""
+        if self.clock is not None:
+            raise ValueError(words.DRIVEN.format(name=repr(owner)))
+        value = self._state["value"]
+        if value is not self._put and is_placeholder(value):
+            raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
+
     def set(self, owner: ScheduledScalar, progress: float, value: float) -> None:
         """Take the next progress, and the value at it."""
         self.progress = progress

@@ -41,11 +41,8 @@ class Leaf(ScheduledScalar):
 
     def prepare(self, progress: float) -> float:
         """Return the next value, and change nothing, or say why there is none."""
-        cell = self._cell
-        if cell.clock is not None:
-            raise ValueError(words.DRIVEN.format(name=repr(self)))
-        if cell.has_state and cell.traced:
-            raise ValueError(words.NO_UPDATE.format(name=repr(self)))
+        if self._cell.has_state:
+            self._cell.refuse_update(self)
         return self.value_at(progress)
 
     @property
@@ -120,6 +117,6 @@ class Leaf(ScheduledScalar):
     def __float__(self) -> float:
         """Return the value now, in double precision."""
         cell = self._cell
-        if (cell.has_state or cell.clock is not None) and cell.traced:
+        if cell.has_state and cell.traced:
             raise ValueError(words.NO_FLOAT.format(name=repr(self)))
         return cell.value if cell.clock is None else self.at(cell.clock.on_host())

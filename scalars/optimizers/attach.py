@@ -176,7 +176,7 @@ class Attachment:
         for member in self.members:
             _become(member, self)
         for leaf in self.leaves.values():
-            leaf._cell.clock = self.clock
+            leaf._cell.follow(self.clock)
         if self.clock is None:
             states = {name: leaf._cell.save_progress() for name, leaf in self.leaves.items()}
             self.put(saved, states)
@@ -220,7 +220,7 @@ class Attachment:
             progress = leaf.progress
             if self.clock is None:
                 leaf._cell.forget_progress()
-            leaf._cell.clock = None
+            leaf._cell.follow(None)
             leaf.update(progress)
         self.carrier.state.pop(KEY, None)
         for member in self.members:
