@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -15,6 +16,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from scalars import (
+    Constant,
     CosineAnnealing,
     Exponential,
     Horizon,
@@ -33,6 +35,7 @@ from .test_every_optimizer import (
     CHOICES,
     DTYPES,
     HYPERPARAMETERS,
+    STEPS,
     gradients,
     make,
     parameters,
@@ -137,16 +140,17 @@ def test_everything_is_found() -> None:
     betas = (Linear(0.8, 0.9), 0.99)
     optimizer = optim.AdamW(lr, betas=betas, weight_decay=lr * 0.1)  # type: ignore[arg-type]
     group = attach(optimizer, Deep(rate, a, b), aux=aux)
-    assert {name: group[name] for name in sorted(group)} == {
+    expected = {
         "aux": aux,
         "betas.0": betas[0],
         "blocks.0.layers.1.p": rate,
         "learning_rate": lr,
-        "scales.0": a,
+        "temperature.0": a,  # in the list "scales" too
         "temperature.1": b,
         "weight_decay": optimizer.weight_decay,
     }
-    assert all(group[name] is not None for name in group)
+    assert sorted(group) == sorted(expected)
+    assert all(group[name] is scalar for name, scalar in expected.items())
     assert set(optimizer.state["scalars"]) == {
         name.replace(".", "/") for name in group if name != "weight_decay"
     }
@@ -178,13 +182,53 @@ def test_the_members_of_a_multi_optimizer_are_found() -> None:
         ours = optimizer.apply_gradients(gradient, ours)
         theirs = by_hand.apply_gradients(next(again)[1], theirs)
         assert_same(ours, theirs)
-    saved = optimizer.state
+    saved = tree(optimizer.state)
     group.update(0)
-    optimizer.state = {"states": [dict(state) for state in saved["states"]]}
-    assert lr.progress == 0  # what was saved is what the live arrays held: progress 0
+    optimizer.state = saved
+    assert lr.progress == (STEPS - 1) / STEPS
     detach(optimizer)
     assert type(first) is optim.SGD
     assert type(optimizer) is optim.MultiOptimizer
+
+
+def test_the_members_of_a_multi_optimizer_follow_one_step() -> None:
+    lr = Linear(1.0, 0.0)
+    members = [optim.SGD(lr), optim.SGD(lr * 0.1)]
+    optimizer = optim.MultiOptimizer(members, [lambda name, _: name == "w"])
+    attach(optimizer, horizon=Horizon(4))
+    ones = {"w": mx.array(1.0), "b": mx.array(1.0)}
+    state: Any = [member.state for member in members]
+    optimizer.init(ones)
+    gradient = {name: mx.array(1.0) for name in ones}
+
+    def make_step(p: Any) -> Any:
+        return optimizer.apply_gradients(gradient, p)
+
+    step = mx.compile(make_step, inputs=state, outputs=state)
+    weights = [ones]
+    for i in range(4):
+        weights.append(make_step(weights[-1]) if i == 2 else step(weights[-1]))
+    steps = [[a[k].item() - b[k].item() for k in "wb"] for a, b in pairwise(weights)]
+    expected = [[rate, 0.1 * rate] for rate in (1, 0.75, 0.5, 0.25)]
+    np.testing.assert_allclose(steps, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_names_that_the_user_gives_win() -> None:
+    lr, rate = Linear(0.1, 0.0), Linear(0.0, 0.3)
+    optimizer, model = optim.SGD(lr), nn.Sequential(nn.Dropout(rate))
+    assert list(attach(optimizer, model, dropout=rate)) == ["learning_rate", "dropout"]
+    assert list(attach(optimizer, model)) == ["learning_rate", "dropout"]
+    assert list(attach(optimizer, lr=lr)) == ["lr", "dropout"]
+
+
+def test_attaching_to_a_run_under_way_asks_how_far_it_is() -> None:
+    optimizer = optim.SGD(0.1)
+    optimizer.apply_gradients({"w": mx.array(1.0)}, {"w": mx.array(1.0)})
+    aux, constant = Linear(0.0, 1.0), Constant(0.1)
+    message = "aux must be told how far the run is, as the optimizer has made 1 steps, got"
+    with pytest.raises(ValueError, match=message):
+        attach(optimizer, aux=aux, constant=constant)
+    assert attach(optimizer, aux=aux.update(0.0), constant=constant).snapshot()["aux"] == 0
 
 
 def test_attaching_again_is_idempotent_and_adds() -> None:

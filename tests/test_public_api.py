@@ -83,7 +83,7 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 340
+    assert len(path.read_text().splitlines()) <= 300
 
 
 def code_lines(path: Path) -> int:
@@ -106,7 +106,7 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_number_is_small() -> None:
-    assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 930
+    assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 950
 
 
 def test_importing_pulls_in_nothing_else() -> None:

@@ -76,6 +76,7 @@ class Cell:
         "_read_in_trace",
         "_state",
         "clock",
+        "fresh",
         "has_state",
         "progress",
         "savers",
@@ -88,6 +89,7 @@ class Cell:
         self.progress = progress
         self.value = value
         self.clock: Clock | None = None
+        self.fresh = True
         self.savers = 0
         self.has_state = False
         self._state: dict[str, mx.array] = {}
@@ -136,6 +138,7 @@ class Cell:
     def set(self, owner: ScheduledScalar, progress: float, value: float) -> None:
         """Take the next progress, and the value at it."""
         self.progress = progress
+        self.fresh = False
         changed = value != self.value
         if changed:
             self.value = value

@@ -91,4 +91,5 @@ class Schedule(Leaf):
 
 
 def _restore(schedule: type[Schedule], arguments: dict[str, Any], progress: float) -> Schedule:
-    return schedule(**arguments).update(progress)
+    made = schedule(**arguments)
+    return made.update(progress) if progress else made
