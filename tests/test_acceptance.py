@@ -348,9 +348,9 @@ def test_float64_on_the_cpu() -> None:
     with mx.stream(mx.cpu):
         x = mx.array([1.0, 2.0], mx.float64)
         scalar = Linear(0.1, 0.7)
-        product = scalar * x
-        assert product.dtype == mx.float64
-        assert [float(x.item()) for x in product] == [0.1, 0.2]
+        assert (scalar * x).dtype == mx.float64
+        # In double precision from MLX 0.32 on, as the float is.
+        assert [float(y.item()) for y in scalar * x] == [float(y.item()) for y in 0.1 * x]
 
 
 @pytest.mark.parametrize("dtype", [mx.int8, mx.int32, mx.uint64, mx.bool_], ids=str)

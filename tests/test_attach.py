@@ -313,6 +313,8 @@ def test_a_trainer_that_captures_the_optimizer_sees_all_scalars() -> None:
 # Driven by the step ---------------------------------------------------------------
 
 TOTAL = 50
+# Before MLX 0.32 a Python float beside a float64 array was rounded to float32.
+VALUES = 1e-6 if mx.__version__ >= "0.32" else 2e-5
 RATES: list[Callable[[], ScheduledScalar]] = [
     lambda: Warmup(CosineAnnealing(0.1, 0.001), 0.2),
     lambda: Linear(0.1, 0.0) * 0.5 + 0.01,
@@ -355,9 +357,7 @@ def trained(
         _, in_forward = step(mx.random.normal((8, 4)))
         mx.eval(state)
         seen.append(in_forward.item())
-        assert optimizer.learning_rate.item() == pytest.approx(
-            rate().at(i / TOTAL), rel=1e-6, abs=1e-9
-        )
+        assert optimizer.learning_rate.item() == pytest.approx(rate().at(i / TOTAL), rel=VALUES)
     assert not compiled or counted.traces == 1
     return model.parameters(), seen, group
 
@@ -371,7 +371,7 @@ def test_driven_by_the_step_is_driven_by_the_loop(rate: Callable[[], Any], compi
     assert our_aux == pytest.approx([i / TOTAL for i in range(TOTAL)], rel=1e-6)
     assert our_aux == pytest.approx(their_aux, rel=1e-6)
     # An expression is rounded in another place; AdamW divides by small numbers.
-    assert largest_difference(ours, theirs) <= 5e-5
+    assert largest_difference(ours, theirs) <= 50 * VALUES
     assert group.snapshot()["aux"] == 1  # the step that would come next
     assert group["aux"].progress == 1
 

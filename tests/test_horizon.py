@@ -89,6 +89,19 @@ def test_nested_boundaries_fall_on_their_step(data: st.DataObject) -> None:
     assert schedule.at(warmup / total) == 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_nested_boundaries_fall_on_their_step_in_the_graph(data: st.DataObject) -> None:
+    total = data.draw(st.integers(100, 50_000))
+    warmup = data.draw(st.integers(1, total // 2))
+    boundary = data.draw(st.integers(warmup + 1, total - 1))
+    inner = Sequence([1.0, 2.0], [(boundary - warmup) / (total - warmup)])
+    schedule = Warmup(inner, warmup / total)
+    steps = mx.array([warmup, boundary - 1, boundary])
+    values = schedule.at(Horizon(total).progress(steps)).tolist()
+    assert values == [1 if warmup < boundary else 2, 1, 2]
+
+
 def test_sums_of_fractions_are_boundaries_too() -> None:
     schedule = Sequence(
         [1.0, 2.0, 3.0], [0.1 + 0.2, 0.1 * 7]

@@ -48,10 +48,10 @@ def reached(progress: Any, boundary: float) -> Any:
     """Return whether ``progress`` has come to ``boundary``, rounding errors aside.
 
     The steps of a run of a million are 1e-6 apart, and 0.1 * 3 is not 0.3: a
-    boundary counts as reached from 1e-9 before it, or 1e-6 in a float32 graph.
+    boundary counts as reached from 1e-9 before it, or 1e-6 in a graph.
     """
-    single = isinstance(progress, mx.array) and progress.dtype != mx.float64
-    return progress >= boundary - (GRAPH_TOLERANCE if single else HOST_TOLERANCE)
+    in_graph = isinstance(progress, mx.array)
+    return progress >= boundary - (GRAPH_TOLERANCE if in_graph else HOST_TOLERANCE)
 
 
 def local(progress: Any, begin: float, end: float) -> Any:
