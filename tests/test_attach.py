@@ -35,6 +35,7 @@ from .test_every_optimizer import (
     CHOICES,
     DTYPES,
     HYPERPARAMETERS,
+    ROUNDING,
     STEPS,
     gradients,
     make,
@@ -92,11 +93,6 @@ def run_compiled(name: str, dtype: str, by_hand: bool, steps: int) -> tuple[Any,
     return ours, without_scalars(optimizer.state), body.traces
 
 
-# What mx.compile itself changes when it fuses operations, relative to numbers of the order
-# of 1: two or three times the spacing of the numbers of a dtype.
-ROUNDING = {"float32": 2e-6, "bfloat16": 0.0, "float16": 0.0, "mixed": 2e-6}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", list(DTYPES))
 @pytest.mark.parametrize("name", list(HYPERPARAMETERS))
@@ -104,8 +100,8 @@ def test_compiled_is_that_of_floats_in_every_dtype(name: str, dtype: str) -> Non
     ours, our_state, traces = run_compiled(name, dtype, by_hand=False, steps=3)
     theirs, their_state, _ = run_compiled(name, dtype, by_hand=True, steps=3)
     assert dtypes(ours) == dtypes(parameters(dtype))
-    assert largest_difference(ours, theirs) <= ROUNDING[dtype]
-    assert largest_difference(our_state, their_state) <= ROUNDING[dtype]
+    assert largest_difference(ours, theirs) <= ROUNDING
+    assert largest_difference(our_state, their_state) <= ROUNDING
     assert traces == 1
 
 

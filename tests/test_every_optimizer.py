@@ -176,10 +176,10 @@ def run_compiled(name: str, by_hand: bool, initialized: bool = True) -> tuple[An
     return ours, optimizer.state, body.traces
 
 
-# What mx.compile itself changes when it fuses operations: the difference between the
-# same floats run eagerly and compiled is of this size (Adafactor's and Muon's chains of
-# operations are the longest).
-ROUNDING = 2e-6
+# On a CPU a compiled step gives the same bits whether a number is a constant of the graph or
+# an input, but for 1 - dampening below a half: it is rounded twice. Where kernels are fused in
+# another way more may differ.
+ROUNDING = 5e-7 if mx.default_device() == mx.cpu else 2e-6
 
 
 @pytest.mark.slow
@@ -196,8 +196,22 @@ def test_compiled_is_that_of_floats(name: str) -> None:
 def test_compiled_before_the_first_step_too(name: str) -> None:
     ours, _, traces = run_compiled(name, by_hand=False, initialized=False)
     theirs, _, _ = run_compiled(name, by_hand=False)
-    assert largest_difference(ours, theirs) <= ROUNDING
+    assert largest_difference(ours, theirs) <= 2e-6
     assert traces <= 2  # MLX's optimizers make their state in the first trace
+
+
+def test_momentum_from_zero_is_that_of_floats_eagerly() -> None:
+    """Compiled, MLX itself differs: only its eager branch for 0 keeps no velocity."""
+    momentum = Linear(0.0, 0.9)
+    optimizer, reference = optim.SGD(0.1, momentum=momentum), optim.SGD(0.1, momentum=0.0)
+    ours = theirs = parameters()
+    again = gradients()
+    for progress, gradient in gradients():
+        reference.momentum = float(momentum.update(progress))
+        ours = optimizer.apply_gradients(gradient, ours)
+        theirs = reference.apply_gradients(next(again)[1], theirs)
+        assert_same(ours, theirs)
+        assert_same(optimizer.state, reference.state)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Lion", "AdamW"])

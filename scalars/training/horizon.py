@@ -47,9 +47,11 @@ class Horizon:
     past: tuple[tuple[int, float], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        checks.count("total_steps of Horizon", self.total_steps, least=2 if self.endpoint else 1)
-        if self.steps_per_epoch is not None:
-            checks.count("steps_per_epoch of Horizon", self.steps_per_epoch)
+        least = {"total_steps": 2 if self.endpoint else 1, "steps_per_epoch": 1}
+        for name, at_least in least.items():
+            if (value := getattr(self, name)) is not None or name == "total_steps":
+                value = checks.count(f"{name} of Horizon", value, at_least)
+                object.__setattr__(self, name, value)  # a NumPy integer too becomes an int
 
     @overload
     def progress(self, step: float) -> float: ...
