@@ -23,16 +23,31 @@ def test_the_public_names() -> None:
     assert public == {
         "Constant",
         "CosineAnnealing",
+        "CosineAnnealingWarmRestarts",
+        "Cyclic",
         "Exponential",
         "Horizon",
+        "InverseSqrt",
+        "InverseTime",
         "LambdaValue",
         "Linear",
+        "MultiStepDecay",
+        "OneCycle",
+        "PiecewiseConstant",
+        "PiecewiseInterpolate",
         "Polynomial",
+        "Repeat",
+        "Reversed",
+        "Rex",
         "ScalarGroup",
         "Schedule",
         "ScheduledScalar",
         "Sequence",
+        "StepDecay",
+        "Tanh",
         "Warmup",
+        "WarmupStableDecay",
+        "Warp",
         "attach",
         "clip",
         "detach",
@@ -83,7 +98,7 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+    assert code_lines(path) <= 220
 
 
 def code_lines(path: Path) -> int:
@@ -106,7 +121,7 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_number_is_small() -> None:
-    assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 950
+    assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 980
 
 
 def test_importing_pulls_in_nothing_else() -> None:

@@ -65,9 +65,22 @@ def positive(name: str, value: Any) -> float:
 
 def fraction(name: str, value: Any) -> float:
     """Check that ``value`` is a fraction of the run, from 0 to 1."""
-    rule = "a fraction of the run, from 0 to 1"
+    return _within(name, value, 0.0, 1.0, "a fraction of the run, from 0 to 1")
+
+
+def span(name: str, value: Any) -> float:
+    """Check that ``value`` is the length of a part of the run, above 0 and up to 1."""
+    return _within(name, value, 1e-6, 1.0, "a part of the run, from 1e-6 to 1")
+
+
+def inner_fraction(name: str, value: Any) -> float:
+    """Check that ``value`` is a fraction above 0 and below 1."""
+    return _within(name, value, 5e-324, 1 - 2**-53, "a fraction above 0 and below 1")
+
+
+def _within(name: str, value: Any, low: float, high: float, rule: str) -> float:
     way_out = "Horizon.fraction(steps=...) converts steps and epochs."
-    if not 0 <= (number := real(name, value, rule, way_out)) <= 1:
+    if not low <= (number := real(name, value, rule, way_out)) <= high:
         fail(name, rule, value, way_out)
     return number
 
@@ -81,6 +94,35 @@ def boundaries(name: str, value: Any) -> tuple[float, ...]:
         if not (numbers[i - 1] if i else 0) < number < 1:
             fail(name, "fractions above 0 and below 1 that increase", value, way_out)
     return numbers
+
+
+def one_fewer(name: str, value: Sequence[Any], others: Sequence[Any], what: str) -> None:
+    """Check that ``value`` has one item fewer than ``others``: one between any two."""
+    if len(value) != len(others) - 1:
+        rule = f"one fewer than the {what}, {len(others) - 1}"
+        fail(name, rule, value, f"A boundary stands between two of the {what}.")
+
+
+def one_of(name: str, value: Any, names: Collection[str]) -> str:
+    """Check that ``value`` is one of ``names``."""
+    rule = f"one of {', '.join(map(repr, names))}"
+    if not isinstance(value, str):
+        fail(name, rule, value, "Pass a name.", wrong_type=True)
+    if value not in names:
+        fail(name, rule, value, "Names are in lower case.")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Check that ``value`` is ``True`` or ``False``."""
+    if not isinstance(value, bool):
+        fail(name, "True or False", value, "Pass a bool.", wrong_type=True)
+    return value
+
+
+def optional_real(name: str, value: Any) -> float | None:
+    """Check that ``value`` is a finite real number or ``None``."""
+    return None if value is None else real(name, value)
 
 
 def sequence(name: str, value: Any) -> tuple[Any, ...]:
@@ -154,5 +196,7 @@ def progress_array(value: Any) -> Any:
 
 Real = Annotated[float, real]
 Positive = Annotated[float, positive]
+OptionalReal = Annotated[float | None, optional_real]
+Count = Annotated[int, count]
 Fraction = Annotated[float, fraction]
 Boundaries = Annotated[Sequence[float], boundaries]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Collection
 from collections.abc import Sequence as Values
 from numbers import Real as AnyReal
 from typing import Annotated, Any
 
-import mlx.core as mx
-
 from ..number import checks
-from ..number.checks import Boundaries, Fraction, Real
-from ..number.functions import HOST, P, maximum, minimum, where
+from ..number.checks import Boundaries, Count, Fraction, Positive, Real
+from ..number.functions import P
 from ..number.scalar import ScheduledScalar
 from .annealing import Constant
 from .base import Schedule
 from .curves import CurveName, along
+from .spans import equal_spans, knots_of, piecewise
 
 
 def scalar(name: str, value: Any) -> ScheduledScalar:
@@ -38,54 +35,7 @@ def scalars(name: str, value: Any) -> tuple[ScheduledScalar, ...]:
 
 
 Nested = Annotated[ScheduledScalar | float, scalar]
-Several = Annotated[Collection[ScheduledScalar | float], scalars]
-
-HOST_TOLERANCE = 1e-9
-GRAPH_TOLERANCE = 1e-6
-
-
-def reached(progress: Any, boundary: float) -> Any:
-    """Return whether ``progress`` has come to ``boundary``, rounding errors aside.
-
-    The steps of a run of a million are 1e-6 apart, and 0.1 * 3 is not 0.3: a
-    boundary counts as reached from 1e-9 before it, or 1e-6 in a graph.
-    """
-    in_graph = isinstance(progress, mx.array)
-    return progress >= boundary - (GRAPH_TOLERANCE if in_graph else HOST_TOLERANCE)
-
-
-def local(progress: Any, begin: float, end: float) -> Any:
-    """Return how much of the span from ``begin`` to ``end`` is done, from 0 to 1."""
-    if begin == end:
-        return 0.0 * progress
-    return minimum(maximum((progress - begin) / (end - begin), 0.0), 1.0)
-
-
-def piecewise(progress: P, boundaries: Values[float], piece: Callable[[int, P], P]) -> P:
-    """Return ``piece(i, progress in its span)`` where ``i`` boundaries are reached.
-
-    A boundary belongs to the piece after it. On the host one piece is evaluated;
-    over an array all are, and each element takes its own.
-    """
-    edges = (0.0, *boundaries, 1.0)
-    if isinstance(progress, HOST):
-        i = bisect_right(boundaries, progress + HOST_TOLERANCE)
-        return piece(i, local(progress, edges[i], edges[i + 1]))
-    value = piece(0, local(progress, 0.0, edges[1]))
-    for i, boundary in enumerate(boundaries, start=1):
-        value_after = piece(i, local(progress, boundary, edges[i + 1]))
-        value = where(reached(progress, boundary), value_after, value)
-    return value
-
-
-def knots_of(pieces: Any, boundaries: Values[float]) -> tuple[float, ...]:
-    """Return the knots of each piece, moved to its span."""
-    edges = (0.0, *boundaries, 1.0)
-    knots = set(edges)
-    for i, piece in enumerate(pieces):
-        begin, end = edges[i], edges[i + 1]
-        knots.update(begin + (end - begin) * knot for knot in piece.knots)
-    return tuple(sorted(knots))
+Several = Annotated[Values[ScheduledScalar | float], scalars]
 
 
 class Sequence(Schedule):
@@ -121,11 +71,7 @@ class Sequence(Schedule):
 
     def check_together(self) -> None:
         """Check that there is a boundary between any two schedules."""
-        needed = len(self.schedules) - 1
-        if len(self.boundaries) != needed:
-            rule = f"one fewer than the schedules, {needed}"
-            way_out = "A boundary stands between a schedule and the next."
-            checks.fail("boundaries of Sequence", rule, self.boundaries, way_out)
+        checks.one_fewer("boundaries of Sequence", self.boundaries, self.schedules, "schedules")
 
     def value_at(self, progress: P) -> P:
         """Return the value of the schedule whose span holds ``progress``."""
@@ -135,7 +81,7 @@ class Sequence(Schedule):
     @property
     def knots(self) -> tuple[float, ...]:
         """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of(self.schedules, self.boundaries)
+        return knots_of(self.boundaries, self.schedules)
 
 
 class Warmup(Schedule):
@@ -190,4 +136,185 @@ class Warmup(Schedule):
     @property
     def knots(self) -> tuple[float, ...]:
         """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of((self.schedule, self.schedule), (self.fraction,))
+        return knots_of((self.fraction,), (self.schedule, self.schedule))
+
+
+class WarmupStableDecay(Schedule):
+    r"""Warm up, keep the peak, and decay at the end: WSD [1].
+
+    .. math:: v(p) = s + (k - s) p / w \quad p < w, \qquad k \quad p < 1 - d, \qquad
+        k + (e - k)\, g\left(\frac{p - 1 + d}{d}\right) \quad p \ge 1 - d
+
+    The value is ``start`` at progress 0, ``peak`` from the end of the warm-up to the
+    beginning of the decay, and ``end`` at 1 and after it.
+
+    Args:
+        peak: The value between warm-up and decay.
+        warmup: The length of the linear warm-up, a fraction of the run; 0 is none.
+        decay: The length of the decay, a fraction of the run; 0 is none.
+        start: The value at progress 0. Default: ``0.0``.
+        end: The value at progress 1. Default: ``0.0``.
+        curve: The way down: "linear", "cosine", "one_minus_sqrt", "smoothstep",
+            "polynomial" or "exponential". Default: ``"linear"``.
+
+    Raises:
+        ValueError: A number is infinite or NaN, a length is not in [0, 1], the two
+            together are longer than the run, or there is no curve of that name.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> from scalars import WarmupStableDecay
+        >>> lr = WarmupStableDecay(1.0, warmup=0.1, decay=0.2, end=0.1)
+        >>> [float(lr.update(p)) for p in (0, 0.05, 0.1, 0.8, 0.9, 1)]
+        [0.0, 0.5, 1.0, 1.0, 0.55, 0.1]
+
+    [1]: Hu, S. et al., 2024. MiniCPM: Unveiling the potential of small language models
+    with scalable training strategies. The "1-sqrt" way down: Hägele, A. et al., 2024.
+    """
+
+    peak: Real
+    warmup: Fraction
+    decay: Fraction
+    start: Real = 0.0
+    end: Real = 0.0
+    curve: CurveName = "linear"
+
+    def check_together(self) -> None:
+        """Check that warm-up and decay fit into the run."""
+        if self.warmup + self.decay > 1 + 1e-9:
+            rule = f"at most what the warm-up leaves, {1 - self.warmup}"
+            checks.fail("decay of WarmupStableDecay", rule, self.decay, "Shorten one of them.")
+
+    def value_at(self, progress: P) -> P:
+        """Return the value on the way up, the peak, or the value on the way down."""
+
+        def piece(i: int, p: P) -> P:
+            if i == 0:
+                return along("linear", self.start, self.peak, p)
+            return self.peak + 0 * p if i == 1 else along(self.curve, self.peak, self.end, p)
+
+        return piecewise(progress, self._edges(), piece)
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        return knots_of((self.warmup, 1 - self.decay))
+
+    def _edges(self) -> tuple[float, float]:
+        return self.warmup, max(self.warmup, 1 - self.decay)
+
+
+class Repeat(Schedule):
+    r"""Run a schedule several times, each time scaled once more.
+
+    .. math:: v(p) = d^i\, v_{schedule}(n p - i), \qquad i = \lfloor n p \rfloor
+
+    Where a run of the schedule ends the next begins; at progress 1 and after it the
+    value is that at the end of the last.
+
+    Args:
+        schedule: A scalar, an expression of scalars, or a number.
+        times: How often it runs, n, at least 1.
+        decay: The factor d from one time to the next. Default: ``1.0``.
+
+    Raises:
+        ValueError: ``times`` is below 1, or ``decay`` is infinite or NaN.
+        TypeError: ``schedule`` is neither a scalar nor a number, ``times`` is not a
+            whole number, or ``decay`` not a number.
+
+    Example:
+        >>> from scalars import Linear, Repeat
+        >>> lr = Repeat(Linear(1.0, 0.0), times=2, decay=0.5)
+        >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 0.75, 1)]
+        [1.0, 0.5, 0.5, 0.25, 0.0]
+
+    As timm's cycles and Hugging Face's ``cosine_with_restarts``.
+    """
+
+    schedule: Nested
+    times: Count
+    decay: Real = 1.0
+
+    def value_at(self, progress: P) -> P:
+        """Return decay^i schedule(n p - i)."""
+        schedule: Any = self.schedule
+        i, p = equal_spans(progress, 1 / self.times)
+        return self.decay**i * schedule.value_at(p)  # type: ignore[no-any-return]
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        return knots_of([i / self.times for i in range(1, self.times)])
+
+
+class Reversed(Schedule):
+    r"""Run a schedule backwards.
+
+    .. math:: v(p) = v_{schedule}(1 - p)
+
+    The value is the schedule's last one at progress 0, and its first one at 1 and
+    after it.
+
+    Args:
+        schedule: A scalar, an expression of scalars, or a number.
+
+    Raises:
+        TypeError: ``schedule`` is neither a scalar nor a number.
+
+    Example:
+        >>> from scalars import Exponential, Reversed
+        >>> [Reversed(Exponential(1.0, 0.01)).at(p) for p in (0, 0.5, 1)]
+        [0.01, 0.1, 1.0]
+    """
+
+    schedule: Nested
+
+    def value_at(self, progress: P) -> P:
+        """Return schedule(1 - p)."""
+        schedule: Any = self.schedule
+        return schedule.value_at(1 - progress)  # type: ignore[no-any-return]
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        schedule: Any = self.schedule
+        return tuple([1 - knot for knot in reversed(schedule.knots)])
+
+
+class Warp(Schedule):
+    r"""Run a schedule on a clock that is slow at first (a power above 1) or fast.
+
+    .. math:: v(p) = v_{schedule}(p^k)
+
+    The ends are those of the schedule.
+
+    Args:
+        schedule: A scalar, an expression of scalars, or a number.
+        power: The exponent k, above 0.
+
+    Raises:
+        ValueError: ``power`` is not a finite number above 0.
+        TypeError: ``schedule`` is neither a scalar nor a number, or ``power`` no number.
+
+    Example:
+        >>> from scalars import Linear, Warp
+        >>> [Warp(Linear(1.0, 0.0), power=2).at(p) for p in (0, 0.5, 1)]
+        [1.0, 0.75, 0.0]
+
+    timm's k-decay: Zhang, T. and Li, W., 2020. kDecay: Just adding k-decay items on
+    learning-rate schedule to improve neural networks. arXiv:2004.05909.
+    """
+
+    schedule: Nested
+    power: Positive
+
+    def value_at(self, progress: P) -> P:
+        """Return schedule(p^power)."""
+        schedule: Any = self.schedule
+        return schedule.value_at(progress**self.power)  # type: ignore[no-any-return]
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        schedule: Any = self.schedule
+        return tuple(sorted({knot ** (1 / self.power) for knot in schedule.knots}))

@@ -22,12 +22,7 @@ RISES: dict[str, Callable[[Any], Any]] = {
 
 def curve_name(name: str, value: Any) -> str:
     """Check that ``value`` names a curve."""
-    rule = f"one of {', '.join(map(repr, RISES))}"
-    if not isinstance(value, str):
-        checks.fail(name, rule, value, "Pass a name.", wrong_type=True)
-    if value not in RISES:
-        checks.fail(name, rule, value, "Names are in lower case.")
-    return value
+    return checks.one_of(name, value, RISES)
 
 
 CurveName = Annotated[str, curve_name]

@@ -1,0 +1,224 @@
+"""Schedules that go up and down."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any
+
+from ..number import checks
+from ..number.checks import Positive, Real
+from ..number.functions import P, minimum
+from .annealing import CosineAnnealing
+from .base import Schedule
+from .curves import CurveName, along
+from .spans import equal_spans, knots_of, piecewise
+
+MODES = ("triangular", "triangular2", "exp_range")
+MOST_CYCLES = 10_000
+
+
+def mode(name: str, value: Any) -> str:
+    """Check that ``value`` is a mode of ``Cyclic``."""
+    return checks.one_of(name, value, MODES)
+
+
+class CosineAnnealingWarmRestarts(Schedule):
+    r"""Anneal along half a cosine, again and again: SGDR [1].
+
+    .. math:: v(p) = e + \frac{1}{2} (s d^i - e) (1 + \cos \pi x)
+
+    in cycle i, of the length :math:`l m^i`, with x the part of it that is done. A cycle
+    starts exactly where the one before it has ended. One that ends at progress 1 has its
+    end value there, and that value holds.
+
+    Args:
+        start: The value at the start of the first cycle.
+        end: The value at the end of each cycle. Default: ``0.0``.
+        first_cycle: The length l of the first cycle, a fraction of the run above 0 and
+            up to 1. Default: ``1.0``.
+        cycle_mult: The factor m from the length of a cycle to that of the next, above 0.
+            Default: ``1.0``.
+        decay: The factor d from the start of a cycle to that of the next.
+            Default: ``1.0``.
+
+    Raises:
+        ValueError: An argument is infinite, NaN or out of its range, or the cycles would
+            get so short that more than 10,000 of them do not fill the run.
+        TypeError: An argument is not a real number.
+
+    Example:
+        >>> from scalars import CosineAnnealingWarmRestarts
+        >>> lr = CosineAnnealingWarmRestarts(1.0, first_cycle=0.25, cycle_mult=3.0, decay=0.5)
+        >>> [float(lr.update(p)) for p in (0, 0.125, 0.25, 0.625, 1)]
+        [1.0, 0.5, 0.5, 0.25, 0.0]
+
+    [1]: Loshchilov, I. and Hutter, F., 2017. SGDR: Stochastic gradient descent with warm
+    restarts. ICLR 2017. ``cycle_mult`` is PyTorch's ``T_mult``; ``decay`` is timm's.
+    """
+
+    start: Real
+    end: Real = 0.0
+    first_cycle: Annotated[float, checks.span] = 1.0
+    cycle_mult: Positive = 1.0
+    decay: Real = 1.0
+
+    def check_together(self) -> None:
+        """Check that the cycles fill the run."""
+        if len(self.edges) > MOST_CYCLES:
+            rule = f"so large that {MOST_CYCLES:,} cycles fill the run"
+            way_out = "Make it larger, or the first cycle longer."
+            checks.fail("cycle_mult of CosineAnnealingWarmRestarts", rule, self.cycle_mult, way_out)
+
+    @cached_property
+    def edges(self) -> tuple[float, ...]:
+        """Where the cycles end; the last one at the end of the run, or after it."""
+        edges, length = [self.first_cycle], self.first_cycle
+        while edges[-1] < 1 - 1e-9 and len(edges) <= MOST_CYCLES:
+            length *= self.cycle_mult
+            edges.append(edges[-1] + length)
+        return tuple(edges)
+
+    def value_at(self, progress: P) -> P:
+        """Return the value in the cycle that holds ``progress``."""
+        if self.cycle_mult == 1:
+            i, x = equal_spans(progress, self.first_cycle)
+            return self._cycle(i, x)  # type: ignore[no-any-return]
+        return piecewise(progress, self.edges[:-1], self._cycle, end=self.edges[-1])
+
+    def _cycle(self, i: Any, x: P) -> P:
+        top = self.start * self.decay**i
+        return self.end + (top - self.end) * CosineAnnealing.fall(x)  # type: ignore[no-any-return]
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        return knots_of(self.edges[:-1])
+
+
+class Cyclic(Schedule):
+    r"""Go up and down between two values: cyclical rates [1].
+
+    .. math:: v(p) = a + (b - a)\, c\, t(x)
+
+    where t rises from 0 to 1 over the first part of a cycle, and falls back over the
+    rest; c is 1 in mode "triangular", :math:`2^{-i}` in cycle i in "triangular2", and
+    :math:`\gamma^p` in "exp_range". After progress 1 the value at 1 holds.
+
+    Args:
+        low: The value a at both ends of a cycle.
+        high: The value b at the top of the first cycle.
+        cycle: The length of a cycle, a fraction of the run above 0 and up to 1.
+        rise: The part of a cycle that goes up, above 0 and below 1. Default: ``0.5``.
+        mode: "triangular", "triangular2" or "exp_range". Default: ``"triangular"``.
+        gamma: The factor over the whole run, above 0, in mode "exp_range". A factor g at
+            each of T steps is ``gamma=g**T``. Default: ``1.0``.
+
+    Raises:
+        ValueError: An argument is infinite, NaN or out of its range, or there is no such
+            mode.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> from scalars import Cyclic
+        >>> lr = Cyclic(0.0, 1.0, cycle=0.5, mode="triangular2")
+        >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 0.75, 1)]
+        [0.0, 1.0, 0.0, 0.5, 0.0]
+
+    [1]: Smith, L.N., 2017. Cyclical learning rates for training neural networks. WACV
+    2017. PyTorch's ``CyclicLR``.
+    """
+
+    low: Real
+    high: Real
+    cycle: Annotated[float, checks.span]
+    rise: Annotated[float, checks.inner_fraction] = 0.5
+    mode: Annotated[str, mode] = "triangular"
+    gamma: Positive = 1.0
+
+    def value_at(self, progress: P) -> P:
+        """Return low + (high - low) scale triangle."""
+        i, x = equal_spans(progress, self.cycle)
+        triangle: Any = minimum(x / self.rise, (1 - x) / (1 - self.rise))
+        if self.mode == "triangular2":
+            triangle = triangle * 0.5**i
+        elif self.mode == "exp_range":
+            triangle = triangle * self.gamma**progress
+        return self.low + (self.high - self.low) * triangle  # type: ignore[no-any-return]
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        ends = [i * self.cycle for i in range(int(1 / self.cycle) + 1)]
+        tops = [end + self.rise * self.cycle for end in ends]
+        return knots_of(sorted(edge for edge in {*ends, *tops} if 0 < edge < 1))
+
+
+class OneCycle(Schedule):
+    r"""Rise to a peak and fall far below the start: the 1cycle policy [1].
+
+    .. math:: s \to k \quad p < w, \qquad k \to e \quad p \ge w
+
+    along ``curve``; in three phases :math:`s \to k`, :math:`k \to s` in the same time,
+    and :math:`s \to e` over the rest. The value is ``start`` at progress 0, ``peak``
+    exactly at the end of the warm-up, and ``end`` at 1 and after it. With ``start`` above
+    ``peak`` it goes down and up: a momentum.
+
+    Args:
+        peak: The value k at the end of the warm-up.
+        start: The value s at progress 0. Default: ``None``, peak / 25.
+        end: The value e at progress 1. Default: ``None``, start / 10,000.
+        warmup: The length w of the first phase, a fraction of the run above 0 and below
+            1, in three phases below 0.5. Default: ``0.3``.
+        curve: The way of each phase: "cosine", "linear", "one_minus_sqrt", "smoothstep",
+            "polynomial" or "exponential". Default: ``"cosine"``.
+        three_phase: Whether to come back to ``start`` first. Default: ``False``.
+
+    Raises:
+        ValueError: An argument is infinite, NaN or out of its range, or there is no curve
+            of that name.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> from scalars import OneCycle
+        >>> lr, momentum = OneCycle(1.0), OneCycle(0.85, start=0.95, end=0.95)
+        >>> [float(lr.update(p)) for p in (0, 0.3, 1)]
+        [0.04, 1.0, 4e-06]
+        >>> [float(momentum.update(p)) for p in (0, 0.3, 1)]
+        [0.95, 0.85, 0.95]
+
+    [1]: Smith, L.N. and Topin, N., 2018. Super-convergence: Very fast training of neural
+    networks using large learning rates. PyTorch's ``OneCycleLR`` ends at its last step:
+    use ``Horizon(total, endpoint=True)`` for the same values.
+    """
+
+    peak: Real
+    start: checks.OptionalReal = None
+    end: checks.OptionalReal = None
+    warmup: Annotated[float, checks.inner_fraction] = 0.3
+    curve: CurveName = "cosine"
+    three_phase: Annotated[bool, checks.flag] = False
+
+    def check_together(self) -> None:
+        """Check that three phases fit into the run."""
+        if self.three_phase and self.warmup >= 0.5:
+            way_out = "The second phase takes as long."
+            checks.fail("warmup of OneCycle", "below 0.5 in three phases", self.warmup, way_out)
+
+    def value_at(self, progress: P) -> P:
+        """Return the value on the way of the phase that holds ``progress``."""
+        start = self.peak / 25 if self.start is None else self.start
+        end = start / 1e4 if self.end is None else self.end
+        values = [start, self.peak, start, end] if self.three_phase else [start, self.peak, end]
+
+        def piece(i: int, p: P) -> P:
+            return along(self.curve, values[i], values[i + 1], p)
+
+        return piecewise(progress, self._edges(), piece)
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        return knots_of(self._edges())
+
+    def _edges(self) -> tuple[float, ...]:
+        return (self.warmup, 2 * self.warmup) if self.three_phase else (self.warmup,)

@@ -1,0 +1,89 @@
+"""Spans of a run: which one a progress is in, and how much of it is done."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from ..number.functions import HOST, P, floor, maximum, minimum, where
+from ..number.leaf import EVENLY
+
+HOST_TOLERANCE = 1e-9
+GRAPH_TOLERANCE = 1e-6
+
+
+def tolerance(progress: Any) -> float:
+    """Return how long before a boundary it counts as reached, to allow for rounding.
+
+    The steps of a run of a million are 1e-6 apart, and 0.1 * 3 is not 0.3. In a graph,
+    in float32, those of a run of a hundred thousand are told apart.
+    """
+    return GRAPH_TOLERANCE if isinstance(progress, mx.array) else HOST_TOLERANCE
+
+
+def clipped(x: Any) -> Any:
+    """Return ``x``, kept from 0 to 1."""
+    return minimum(maximum(x, 0.0), 1.0)
+
+
+def local(progress: Any, begin: float, end: float) -> Any:
+    """Return how much of the span from ``begin`` to ``end`` is done, from 0 to 1."""
+    return clipped((progress - begin) / (end - begin)) if begin != end else 0.0 * progress
+
+
+def piecewise(
+    progress: P, boundaries: Sequence[float], piece: Callable[[int, P], P], end: float = 1.0
+) -> P:
+    """Return ``piece(i, progress in its span)`` where ``i`` boundaries are reached.
+
+    A boundary belongs to the piece after it; the last piece ends at ``end``. On the host
+    one piece is evaluated; over an array all are, and each element takes its own.
+    """
+    edges = (0.0, *boundaries, end)
+    if isinstance(progress, HOST):
+        i = bisect_right(boundaries, progress + HOST_TOLERANCE)
+        return piece(i, local(progress, edges[i], edges[i + 1]))
+    value = piece(0, local(progress, 0.0, edges[1]))
+    for i, boundary in enumerate(boundaries, start=1):
+        value_after = piece(i, local(progress, boundary, edges[i + 1]))
+        value = where(progress >= boundary - tolerance(progress), value_after, value)
+    return value
+
+
+def reached(progress: Any, every: float) -> Any:
+    """Return how many multiples of ``every`` are reached."""
+    return floor((progress + tolerance(progress)) / every)
+
+
+def equal_spans(progress: Any, length: float) -> tuple[Any, Any]:
+    """Return the index of the span that holds ``progress``, and how much of it is done.
+
+    Spans of ``length`` follow each other; the last one may be cut off. One that ends
+    with the run is done at progress 1: no other begins there.
+    """
+    count = max(1, math.ceil(1 / length - HOST_TOLERANCE / length))
+    i = minimum(reached(progress, length), count - 1)
+    return i, clipped(progress / length - i)
+
+
+def knots_of(boundaries: Sequence[float], pieces: Sequence[Any] = ()) -> tuple[float, ...]:
+    """Return knots that are dense in each span, and stand on both sides of a boundary.
+
+    Args:
+        boundaries: The boundaries between the spans.
+        pieces: What runs in each span, whose knots are moved there. Default: ``()``,
+            knots at equal distances.
+    """
+    edges = (0.0, *boundaries, 1.0)
+    just_before = (boundary - 4 * HOST_TOLERANCE for boundary in boundaries)
+    knots = {*edges, *(knot for knot in just_before if knot > 0)}
+    for i, piece in enumerate(pieces):
+        begin, end = edges[i], edges[i + 1]
+        knots.update(begin + (end - begin) * knot for knot in piece.knots)
+    if not pieces:
+        knots.update(EVENLY)
+    return tuple(sorted(knots))
