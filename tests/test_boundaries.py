@@ -1,0 +1,108 @@
+"""A change at step b of T falls on step b: for T up to a million, in a graph up to 100,000."""
+
+from __future__ import annotations
+
+import math
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scalars import (
+    CosineAnnealingWarmRestarts,
+    Cyclic,
+    Linear,
+    MultiStepDecay,
+    PiecewiseConstant,
+    Repeat,
+    StepDecay,
+)
+from scalars.schedules.spans import reached
+
+
+def test_every_boundary_of_every_run_up_to_2000_steps() -> None:
+    for total in range(2, 2001):
+        stairs = PiecewiseConstant(range_list(total), [b / total for b in range(1, total)])
+        seen = [stairs.value_at(step / total) for step in range(total)]
+        assert seen == range_list(total)
+
+
+def range_list(n: int) -> list[int]:
+    return list(range(n))
+
+
+def test_every_multiple_of_every_part_up_to_2000_steps() -> None:
+    for total in range(2, 2001):
+        steps = np.arange(total + 1)
+        for every in {1, 2, 3, 7, total // 3 or 1, total // 2, total - 1, total}:
+            assert np.array_equal(reached(steps / total, every / total), steps // every)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_long_runs_on_the_host(data: st.DataObject) -> None:
+    total = data.draw(st.integers(2, 1_000_000))
+    every = data.draw(st.integers(1, total))
+    step = data.draw(st.integers(0, total))
+    assert reached(step / total, every / total) == step // every
+    first = step // every * every
+    for at in {first, max(first - 1, 0), first + 1} & set(range(total + 1)):
+        assert reached(at / total, every / total) == at // every
+    if total // every < 900:
+        assert StepDecay(1.0, 0.5, every / total).at(step / total) == 0.5 ** (step // every)
+    if step:
+        milestones = [step / total, step / total]
+        decay = MultiStepDecay(1.0, 0.5, milestones)
+        assert [decay.at(at / total) for at in (step - 1, step)] == [1, 0.25]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_long_runs_in_a_graph(data: st.DataObject) -> None:
+    total = data.draw(st.integers(2, 100_000))
+    every = data.draw(st.integers(1, total))
+    steps = np.arange(total + 1)
+    progress = mx.array(steps).astype(mx.float32) / total
+    assert np.array_equal(np.array(reached(progress, every / total)), steps // every)
+    boundaries = sorted(data.draw(st.sets(st.integers(1, total - 1), min_size=1, max_size=5)))
+    stairs = PiecewiseConstant(range_list(len(boundaries) + 1), [b / total for b in boundaries])
+    expected = np.searchsorted(boundaries, steps, side="right")
+    assert np.array_equal(np.array(stairs.at(progress)), expected)
+
+
+@pytest.mark.parametrize("total", [1211, 1500, 3640, 99_991])
+def test_restarts_are_counted_in_integers(total: int) -> None:
+    """PyTorch's and timm's logarithm misses the restart at step 1210: 10 (3^5 - 1) / 2."""
+    schedule = CosineAnnealingWarmRestarts(1.0, first_cycle=10 / total, cycle_mult=3)
+    restarts = [10 * (3**i - 1) // 2 for i in range(9)]
+    assert 1210 in restarts
+    for restart in [restart for restart in restarts if 0 < restart < total]:
+        before, at = restart - 1, restart
+        assert schedule.at(at / total) == 1
+        assert schedule.at(before / total) < 0.03
+        in_graph = schedule.at(mx.array([before, at]).astype(mx.float32) / total)
+        np.testing.assert_allclose(np.array(in_graph), [schedule.at(before / total), 1], atol=2e-3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_equal_restarts(cycles: int, steps: int) -> None:
+    total = cycles * steps
+    schedule = CosineAnnealingWarmRestarts(1.0, first_cycle=steps / total)
+    repeated = Repeat(Linear(1.0, 0.0), cycles)
+    for step in {0, 1, steps - 1, steps, total // 2, total - 1} & set(range(total)):
+        x = step % steps / steps
+        assert schedule.at(step / total) == pytest.approx((1 + math.cos(math.pi * x)) / 2, abs=1e-9)
+        assert repeated.at(step / total) == pytest.approx(1 - x, abs=1e-9)
+    # A cycle that ends with the run has its end there, and no restart.
+    assert schedule.at(1) == repeated.at(1) == 0
+    assert Cyclic(0.0, 1.0, cycle=1 / cycles).at(1) == 0
+
+
+def test_decimal_fractions_are_boundaries() -> None:
+    """0.3 / 0.1 is 2.9999999999999996, and 0.1 * 3 is 0.30000000000000004."""
+    decay = StepDecay(1.0, 0.5, 0.1)
+    assert [decay.at(i / 10) for i in range(11)] == [0.5**i for i in range(11)]
+    assert [decay.at(0.1 * i) for i in range(11)] == [0.5**i for i in range(11)]
