@@ -65,9 +65,11 @@ def equal_spans(progress: Any, length: float) -> tuple[Any, Any]:
     Spans of ``length`` follow each other; the last one may be cut off. One that ends
     with the run is done at progress 1: no other begins there.
     """
-    count = max(1, math.ceil(1 / length - HOST_TOLERANCE / length))
-    i = minimum(reached(progress, length), count - 1)
-    return i, clipped(progress / length - i)
+    spans = 1 / length
+    if abs(spans - round(spans)) < HOST_TOLERANCE * spans:
+        spans = round(spans)  # 1 / (1 / 49) is not 49
+    i = minimum(reached(progress, length), max(1, math.ceil(spans)) - 1)
+    return i, clipped(progress * spans - i)
 
 
 def knots_of(boundaries: Sequence[float], pieces: Sequence[Any] = ()) -> tuple[float, ...]:
