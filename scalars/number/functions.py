@@ -92,6 +92,13 @@ def power(a: P, b: Any) -> P:
     return result  # type: ignore[no-any-return]
 
 
+def growth(factor: float, x: P) -> P:
+    """Return ``factor ** x`` for a factor above 0, which may be too small for float32."""
+    if isinstance(x, mx.array):
+        return math.e ** (math.log(factor) * x)
+    return factor**x  # type: ignore[no-any-return]
+
+
 def in_blocks(function: Callable[[Any], Any], x: Any) -> Any:
     """Return ``function(x)``, of a NumPy array, in blocks that the processor caches."""
     if x.size <= BLOCK:

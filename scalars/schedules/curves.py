@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from ..number import checks
-from ..number.functions import P, cos, sqrt, where
+from ..number.functions import P, cos, growth, sqrt, where
 
 RISES: dict[str, Callable[[Any], Any]] = {
     "linear": lambda x: x,
@@ -37,7 +37,8 @@ def mix(start: float, end: float, rise: P) -> P:
 def geometric(start: float, end: float, x: P) -> P:
     """Return start (end / start)^x, exact at both ends."""
     ratio = end / start
-    return where(x < 0.5, start * ratio**x, end * ratio ** (x - 1))  # type: ignore[no-any-return]
+    early, late = start * growth(ratio, x), end * growth(ratio, x - 1)
+    return where(x < 0.5, early, late)  # type: ignore[no-any-return]
 
 
 def along(curve: str, start: float, end: float, x: P) -> P:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from ..number import checks
 from ..number.checks import Positive, Real
-from ..number.functions import P, minimum
+from ..number.functions import P, growth, minimum
 from .annealing import CosineAnnealing
 from .base import Schedule
 from .curves import CurveName, along
@@ -142,7 +142,7 @@ class Cyclic(Schedule):
         if self.mode == "triangular2":
             triangle = triangle * 0.5**i
         elif self.mode == "exp_range":
-            triangle = triangle * self.gamma**progress
+            triangle = triangle * growth(self.gamma, progress)
         return self.low + (self.high - self.low) * triangle  # type: ignore[no-any-return]
 
     @property

@@ -1,0 +1,1 @@
+"""Values of other libraries' schedules, and the script that made them."""

@@ -1,0 +1,109 @@
+"""The numbers of other libraries, at every step: the table in ``scalars.schedules``.
+
+The values in ``golden/peers.json`` were made by ``golden/make.py``, with the versions that
+stand in the file.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import scalars
+from scalars import Horizon
+
+from .golden.make import FILE, PARAMETERS, rows
+
+GOLDEN = json.loads(FILE.read_text())
+ROWS = rows()
+SINGLE = {"optax", "MLX", "Keras"}  # these compute in float32
+# Where another library has no value at step T, or another one, by what it does there.
+AT_T = {
+    "OneCycleLR": "ends at step T - 1",
+    "TanhLRScheduler": "jumps to its end",
+    "CosineAnnealingScheduler": "starts again: it never gives its end",
+}
+# Those that go on after step T. The others hold their last value, as here.
+AFTER_T = {
+    **AT_T,
+    "CosineAnnealingLR": "rises again",
+    "CosineAnnealingWarmRestarts": "goes on",
+    "CyclicLR": "goes on",
+    "ExponentialLR": "goes on",
+    "StepLR(": "goes on",
+    "LambdaLR": "goes on",
+    "MultiplicativeLR": "goes on",
+    "exponential_decay": "goes on",
+    "step_decay": "goes on",
+    "CosineDecayRestarts": "goes on",
+    "ExponentialDecay": "goes on",
+    "InverseTimeDecay": "goes on",
+    "get_cosine_schedule": "rises again",
+    "get_cosine_with_min_lr": "rises again",
+    "get_inverse_sqrt": "goes on",
+    "cycle_limit=9": "goes on",
+    "StepLRScheduler(opt, n": "goes on",
+    "LinearCyclicalScheduler": "goes on",
+}
+
+
+def matches(row: str, table: dict[str, str]) -> bool:
+    return any(part in row for part in table)
+
+
+def ours(text: str, parameters: dict[str, Any]) -> scalars.ScheduledScalar:
+    made: scalars.ScheduledScalar = eval(text, {**vars(scalars), **parameters})
+    return made
+
+
+every_row = pytest.mark.parametrize(("library", "theirs", "here"), ROWS, ids=lambda x: x)
+
+
+@every_row
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=lambda p: f"T={p['T']}")
+def test_every_step(library: str, theirs: str, here: str, parameters: dict[str, Any]) -> None:
+    total = parameters["T"]
+    values = GOLDEN["values"][f"{library} | {theirs}"][PARAMETERS.index(parameters)]
+    schedule = ours(here, parameters)
+    horizon = Horizon(total, endpoint="OneCycleLR" in theirs)
+    last = total - 1 if matches(theirs, AT_T) else total
+    if not matches(theirs, AFTER_T):
+        last = total + 3
+    compared = values[: last + 1]
+    assert len(compared) >= total
+    top = max(map(abs, compared))
+    for step, value in enumerate(compared):
+        # In double precision 1e-12 of the value; in single 5e-7 of the largest one, as
+        # 1 + cos loses digits near the end there.
+        tolerance = 5e-7 * top if library in SINGLE else 1e-12 * abs(value)
+        assert schedule.at(horizon.progress(step)) == pytest.approx(value, rel=0, abs=tolerance), (
+            step
+        )
+
+
+@every_row
+def test_every_step_in_a_graph(library: str, theirs: str, here: str) -> None:
+    parameters = PARAMETERS[2]
+    values = GOLDEN["values"][f"{library} | {theirs}"][2][: int(parameters["T"])]
+    progress = Horizon(int(parameters["T"]), endpoint="OneCycleLR" in theirs).progress(
+        mx.arange(len(values))
+    )
+    graph = np.array(ours(here, parameters).at(progress))
+    np.testing.assert_allclose(graph, values, rtol=2e-5, atol=2e-6 * max(map(abs, values)))
+
+
+def test_the_golden_file_is_that_of_the_table() -> None:
+    assert list(GOLDEN["values"]) == [f"{library} | {theirs}" for library, theirs, _ in ROWS]
+    assert set(GOLDEN["versions"]) == {library for library, _, _ in ROWS}
+
+
+def test_every_schedule_is_in_the_table_or_has_no_counterpart() -> None:
+    text = " ".join(here for _, _, here in ROWS)
+    alone = {"Rex", "Reversed", "ScheduledScalar", "Schedule"}
+    for name, value in vars(scalars).items():
+        if isinstance(value, type) and issubclass(value, scalars.Schedule):
+            assert name in alone or f"{name}(" in text, name
