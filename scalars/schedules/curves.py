@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import mlx.core as mx
+
 from ..number import checks
 from ..number.functions import P, cos, growth, sqrt, where
 
@@ -35,10 +37,12 @@ def mix(start: float, end: float, rise: P) -> P:
 
 
 def geometric(start: float, end: float, x: P) -> P:
-    """Return start (end / start)^x, exact at both ends."""
+    """Return start (end / start)^x, exact at both ends but in a graph."""
     ratio = end / start
-    early, late = start * growth(ratio, x), end * growth(ratio, x - 1)
-    return where(x < 0.5, early, late)  # type: ignore[no-any-return]
+    early: P = start * growth(ratio, x)
+    if isinstance(x, mx.array):
+        return early  # the end alone may be too small for float32
+    return where(x < 0.5, early, end * growth(ratio, x - 1))  # type: ignore[no-any-return]
 
 
 def along(curve: str, start: float, end: float, x: P) -> P:
