@@ -80,9 +80,8 @@ def test_every_step(library: str, theirs: str, here: str, parameters: dict[str, 
         # In double precision 1e-12 of the value; in single 5e-7 of the largest one, as
         # 1 + cos loses digits near the end there.
         tolerance = 5e-7 * top if library in SINGLE else 1e-12 * abs(value)
-        assert schedule.at(horizon.progress(step)) == pytest.approx(value, rel=0, abs=tolerance), (
-            step
-        )
+        found = schedule.at(horizon.progress(step))
+        assert found == pytest.approx(value, rel=0, abs=tolerance), step
 
 
 @every_row
