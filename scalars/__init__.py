@@ -42,5 +42,8 @@ from .schedules.stepwise import MultiStepDecay as MultiStepDecay
 from .schedules.stepwise import PiecewiseConstant as PiecewiseConstant
 from .schedules.stepwise import PiecewiseInterpolate as PiecewiseInterpolate
 from .schedules.stepwise import StepDecay as StepDecay
+from .tools.config import from_name as from_name
 from .training.group import ScalarGroup as ScalarGroup
 from .training.horizon import Horizon as Horizon
+from .training.phases import Phase as Phase
+from .training.phases import Phases as Phases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -71,8 +72,6 @@ def test_plain_loop() -> None:
     rates = [float(re.findall(r"lr (\S+)", line)[0]) for line in lines]
     losses = [float(re.findall(r"loss (\S+)", line)[0]) for line in lines]
     # The warm-up ends at step 20 of 200; the cosine is 0.1 to 0.001 over the other 180.
-    import math
-
     steps = [40, 80, 120, 160, 199]
     expected = [0.001 + 0.099 * (1 + math.cos(math.pi * (step - 20) / 180)) / 2 for step in steps]
     assert rates == pytest.approx([0.0, *expected], abs=1e-5)
@@ -100,6 +99,32 @@ def test_distributed_alone() -> None:
     output = run("distributed.py")
     assert output.startswith("rank 0 of 1: accuracy 9")
     assert output.endswith("learning_rate 0.0001  weight_decay 0.099  smoothing 0.011\n")
+
+
+@pytest.mark.slow
+def test_phases() -> None:
+    lines = run("phases.py").splitlines()
+    sizes = [int(re.findall(r"batch size +(\d+)", line)[0]) for line in lines]
+    rates = [float(re.findall(r"lr (\S+)", line)[0]) for line in lines]
+    assert sizes == [32] * 2 + [64] * 6 + [256] * 4
+    assert rates[2:8] == [0.01] * 6
+    assert rates[-1] < 0.001
+    assert float(re.findall(r"accuracy (\S+)%", lines[-1])[0]) > 96
+
+
+@pytest.mark.slow
+def test_loss_mixing() -> None:
+    lines = run("loss_mixing.py").splitlines()
+    rows = [[float(number) for number in re.findall(r"\d+\.?\d*", line)] for line in lines]
+    steps, w, rest, late, _, named, _ = map(list, zip(*rows))
+    assert w == pytest.approx(
+        [(1 + math.cos(math.pi * step / 300)) / 2 for step in steps], abs=1e-4
+    )
+    assert rest == pytest.approx([1 - weight for weight in w], abs=2e-4)
+    assert late[:-1] == [0] * 5
+    assert late[-1] == pytest.approx(1e-3, abs=1e-4)
+    assert named[0] > 2
+    assert named[-1] < 0.1
 
 
 @pytest.mark.slow

@@ -35,6 +35,8 @@ AFTER_T = {
     "CyclicLR": "goes on",
     "ExponentialLR": "goes on",
     "StepLR(": "goes on",
+    "ChainedScheduler": "goes on",
+    "warmup_exponential_decay": "goes on",
     "LambdaLR": "goes on",
     "MultiplicativeLR": "goes on",
     "exponential_decay": "goes on",

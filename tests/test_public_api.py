@@ -33,6 +33,8 @@ def test_the_public_names() -> None:
         "Linear",
         "MultiStepDecay",
         "OneCycle",
+        "Phase",
+        "Phases",
         "PiecewiseConstant",
         "PiecewiseInterpolate",
         "Polynomial",
@@ -51,6 +53,7 @@ def test_the_public_names() -> None:
         "attach",
         "clip",
         "detach",
+        "from_name",
         "maximum",
         "minimum",
     }

@@ -50,6 +50,7 @@ def rows() -> list[tuple[str, str, str]]:
 
 def optimizer(rate: float) -> Any:
     import torch
+    import torch.optim.swa_utils
 
     return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate, momentum=0.9)
 
@@ -116,10 +117,14 @@ def libraries() -> dict[str, tuple[dict[str, Any], Values]]:
     import optax
     import timm.scheduler
     import torch
+    import torch.optim.swa_utils
     import transformers
 
     return {
-        "PyTorch": (vars(torch.optim.lr_scheduler), by_stepping),
+        "PyTorch": (
+            {**vars(torch.optim.lr_scheduler), "SWALR": torch.optim.swa_utils.SWALR},
+            by_stepping,
+        ),
         "optax": (vars(optax), by_call),
         "MLX": (vars(mlx.optimizers), by_mlx),
         "Keras": (vars(keras.optimizers.schedules), by_call),

@@ -1,0 +1,1 @@
+"""Tools around the scalars: schedules by the names that other programs give them."""

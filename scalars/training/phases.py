@@ -1,0 +1,161 @@
+"""A whole run written as data: phases, each with its schedules and its settings."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..number import checks
+from ..number.scalar import ScheduledScalar
+from ..schedules.annealing import Constant
+from ..schedules.composition import Sequence as Joined
+from ..schedules.spans import HOST_TOLERANCE
+from .group import ScalarGroup
+
+
+class Phase:
+    """A part of a run: how long it is, and what holds in it.
+
+    Args:
+        duration: The length, above 0, in the unit of the plan: see ``Phases``.
+        settings: By name: schedules, which run over the phase from their progress 0 to
+            1; numbers; and anything else that the loop reads, such as a batch size, an
+            image size or a data set.
+
+    Raises:
+        ValueError: ``duration`` is not above 0, infinite or NaN.
+        TypeError: ``duration`` is not a real number.
+
+    Example:
+        >>> from scalars import Linear, Phase
+        >>> Phase(2, lr=Linear(0.0, 0.1), batch_size=64)
+        Phase(2, lr=Linear(start=0.0, end=0.1), batch_size=64)
+    """
+
+    def __init__(self, duration: float, /, **settings: Any) -> None:
+        self.duration = checks.positive("duration of Phase", duration)
+        self.settings = settings
+
+    def __repr__(self) -> str:
+        """Return the call that makes the phase."""
+        settings = [f"{name}={value!r}" for name, value in self.settings.items()]
+        return f"Phase({', '.join([repr(self.duration), *settings])})"
+
+
+class Phases:
+    """The phases of a run, one after the other: fast.ai's training phases.
+
+    A name that is a schedule in some phase is one scalar of ``group``: in that phase the
+    schedule, in a phase that gives a number the number, and in a phase that says nothing
+    what it was at the end of the phase before (or, before the first, what it will be at
+    the start). All other settings are in ``current``; one that a phase does not give
+    stays as it was. At a boundary the new phase holds.
+
+    Args:
+        phases: The phases. Their durations have one unit, whatever it is: steps, epochs
+            or parts of the run. Progress is what is done of ``total``, their sum.
+
+    Raises:
+        ValueError: There are no phases, or there is no schedule in any of them.
+        TypeError: An item is not a ``Phase``.
+
+    Example:
+        >>> from scalars import CosineAnnealing, Linear, Phase, Phases
+        >>> phases = Phases([
+        ...     Phase(1, lr=Linear(0.0, 0.1), batch_size=32),
+        ...     Phase(2, batch_size=64),
+        ...     Phase(1, lr=CosineAnnealing(0.1)),
+        ... ])
+        >>> for epochs in (0, 0.5, 1, 2.5, 3.5, 4):
+        ...     _ = phases.update(epochs / phases.total)
+        ...     print(epochs, phases.current, round(float(phases.group["lr"]), 3))
+        0 {'batch_size': 32} 0.0
+        0.5 {'batch_size': 32} 0.05
+        1 {'batch_size': 64} 0.1
+        2.5 {'batch_size': 64} 0.1
+        3.5 {'batch_size': 64} 0.05
+        4 {'batch_size': 64} 0.0
+    """
+
+    group: ScalarGroup
+    """One scalar for each name that some phase schedules: give them to the optimizer."""
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        self._phases = checks.sequence("phases", phases)
+        for i, phase in enumerate(self._phases):
+            if not isinstance(phase, Phase):
+                way_out = "Write Phase(duration, lr=...)."
+                checks.fail(f"item {i} of phases", "a Phase", phase, way_out, wrong_type=True)
+        if not self._phases:
+            checks.fail("phases", "at least one Phase", phases, "Write [Phase(1, lr=...)].")
+        self.total = sum(phase.duration for phase in self._phases)
+        done = 0.0
+        self.boundaries = tuple(
+            [(done := done + phase.duration) / self.total for phase in self._phases[:-1]]
+        )
+        scheduled = [
+            name
+            for phase in self._phases
+            for name, value in phase.settings.items()
+            if isinstance(value, ScheduledScalar)
+        ]
+        if not scheduled:
+            way_out = "Give a schedule to one of them: Phase(1, lr=Linear(0.0, 0.1))."
+            checks.fail("phases", "given a schedule", list(self._phases), way_out)
+        self.group = ScalarGroup({name: self._joined(name) for name in dict.fromkeys(scheduled)})
+
+    def _joined(self, name: str) -> ScheduledScalar:
+        """Return the scalar of a name over the whole run."""
+        given = [phase.settings.get(name) for phase in self._phases]
+        first = next(value for value in given if value is not None)
+        value = first.at(0) if isinstance(first, ScheduledScalar) else first
+        parts: list[ScheduledScalar] = []
+        for here in given:
+            part = Constant(value) if here is None else here
+            parts.append(part if isinstance(part, ScheduledScalar) else Constant(part))
+            value = parts[-1].at(1)
+        return Joined(parts, self.boundaries) if self.boundaries else parts[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._phases[index]
+
+    def __len__(self) -> int:
+        return len(self._phases)
+
+    def __iter__(self) -> Iterator[Phase]:
+        return iter(self._phases)
+
+    def __repr__(self) -> str:
+        """Return the call that makes the plan."""
+        return f"Phases({list(self._phases)!r})"
+
+    def update(self, progress: float) -> Phases:
+        """Set the progress of the group, and so the phase.
+
+        Args:
+            progress: The part of the run that is done: steps or epochs by ``total``.
+
+        Returns:
+            The plan itself.
+
+        Raises:
+            ValueError: ``progress`` is negative, infinite or NaN.
+            TypeError: ``progress`` is not a real number.
+        """
+        self.group.update(progress)
+        return self
+
+    @property
+    def index(self) -> int:
+        """The number of the phase that the run is in, from 0."""
+        progress = next(iter(self.group.values())).progress
+        return bisect_right(self.boundaries, progress + HOST_TOLERANCE)
+
+    @property
+    def current(self) -> dict[str, Any]:
+        """The settings that hold now, but for the schedules."""
+        settings: dict[str, Any] = {}
+        for phase in self._phases[: self.index + 1]:
+            settings.update(phase.settings)
+        return {name: value for name, value in settings.items() if name not in self.group}
