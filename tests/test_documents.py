@@ -35,7 +35,7 @@ def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_readme_is_short_and_its_files_exist() -> None:
-    assert len(README.splitlines()) <= 170
+    assert len(README.splitlines()) <= 200
     for path in re.findall(r"`(examples/\S+?)`", README):
         assert (ROOT / path).exists()
 
@@ -99,6 +99,14 @@ def test_distributed_alone() -> None:
     output = run("distributed.py")
     assert output.startswith("rank 0 of 1: accuracy 9")
     assert output.endswith("learning_rate 0.0001  weight_decay 0.099  smoothing 0.011\n")
+
+
+@pytest.mark.slow
+def test_gallery(tmp_path: Path) -> None:
+    file = tmp_path / "drawn.png"
+    assert run("gallery.py", str(file)) == "24 schedules drawn to drawn.png\n"
+    assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (ROOT / "examples" / "schedules.png").stat().st_size > 50_000
 
 
 @pytest.mark.slow

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalars import CosineAnnealing, Horizon, Linear, Sequence, Warmup
+from scalars import (
+    CosineAnnealing,
+    CosineAnnealingWarmRestarts,
+    Horizon,
+    Linear,
+    Sequence,
+    Warmup,
+)
 
 
 def test_progress() -> None:
@@ -152,6 +159,7 @@ def test_extend_does_not_jump(data: st.DataObject) -> None:
     for schedule in (
         Warmup(CosineAnnealing(1.0, 0.1) * 2 + 1, 0.1),
         Sequence([Linear(0.0, 1.0), CosineAnnealing(1.0)], [0.5]),
+        CosineAnnealingWarmRestarts(1.0, first_cycle=0.1, cycle_mult=2.0) * 0.5 + 0.1,
     ):
         assert schedule.at(after.progress(at_step)) == schedule.at(before.progress(at_step))
 

@@ -15,6 +15,8 @@ warm-up, n a number of steps, g a factor and k a power::
     PyTorch | CyclicLR(opt, e, s, n, 2 * n) | Cyclic(e, s, 3 * n / T, rise=1 / 3)
     PyTorch | CyclicLR(opt, e, s, n, mode="triangular2") | Cyclic(e, s, 2 * n / T, mode="triangular2")
     PyTorch | CyclicLR(opt, e, s, n, mode="exp_range", gamma=g) | Cyclic(e, s, 2 * n / T, mode="exp_range", gamma=g**T)
+    PyTorch | OneCycleLR(opt, s, T, base_momentum=0.85, max_momentum=0.95) # momentum | OneCycle(0.85, 0.95, 0.95, warmup=(0.3 * T - 1) / (T - 1))
+    PyTorch | CyclicLR(opt, e, s, n, base_momentum=0.8, max_momentum=0.9) # momentum | Cyclic(0.9, 0.8, 2 * n / T)
     PyTorch | ExponentialLR(opt, g) | Exponential(s, s * g**T)
     PyTorch | StepLR(opt, n, g) | StepDecay(s, g, n / T)
     PyTorch | MultiStepLR(opt, [n, 2 * n], g) | MultiStepDecay(s, g, [n / T, 2 * n / T])

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
 
-from scalars import CosineAnnealing, ScalarGroup, Warmup
+from scalars import (
+    CosineAnnealing,
+    CosineAnnealingWarmRestarts,
+    Cyclic,
+    Exponential,
+    LambdaValue,
+    Linear,
+    MultiStepDecay,
+    OneCycle,
+    Polynomial,
+    ScalarGroup,
+    ScheduledScalar,
+    StepDecay,
+    Warmup,
+)
 
 from .measure import microseconds, row
 
@@ -29,6 +44,7 @@ def main() -> None:
     theirs = microseconds(lambda: mx.eval(cosine(mx.array(next(steps)))), number=2000)
     row("MLX cosine_decay, evaluated / update", f"{theirs / own:.0f} x", "hold: >= 25 x")
     against_torch(own, own_captured)
+    families_against_torch()
     against_optax(own)
     for count in (1, 10, 100, 1000):
         group = ScalarGroup({f"s{i}": CosineAnnealing(1e-3, 1e-5) for i in range(count)})
@@ -54,6 +70,44 @@ def against_torch(own: float, own_captured: float) -> None:
     )
     row("  its state captured", f"{own_captured / theirs:.2f} x", "hold: <= 1.2 x")
     return None
+
+
+def families_against_torch() -> None:
+    """Compare every family with PyTorch's counterpart."""
+    try:
+        import torch
+    except ImportError:
+        return
+    step, total = torch.optim.lr_scheduler, 1000
+    pairs: list[tuple[ScheduledScalar, Any]] = [
+        (Linear(1e-4, 1e-3), lambda o: step.LinearLR(o, 0.1, 1.0, total)),
+        (Polynomial(1e-3, 0.0), lambda o: step.PolynomialLR(o, total, 2.0)),
+        (Exponential(1e-3, 1e-5), lambda o: step.ExponentialLR(o, 0.995)),
+        (StepDecay(1e-3, 0.5, 0.1), lambda o: step.StepLR(o, 100, 0.5)),
+        (MultiStepDecay(1e-3, 0.1, [0.5, 0.8]), lambda o: step.MultiStepLR(o, [500, 800])),
+        (
+            CosineAnnealingWarmRestarts(1e-3, first_cycle=0.1, cycle_mult=2),
+            lambda o: step.CosineAnnealingWarmRestarts(o, 100, 2),
+        ),
+        (Cyclic(1e-4, 1e-3, 0.2), lambda o: step.CyclicLR(o, 1e-4, 1e-3, 100)),
+        (OneCycle(1e-3), lambda o: step.OneCycleLR(o, 1e-3, 10_000_000)),
+        (LambdaValue(lambda p: 1 - p), lambda o: step.LambdaLR(o, lambda t: 1 - t / total)),
+        (
+            Warmup(CosineAnnealing(1e-3), 0.1),
+            lambda o: step.SequentialLR(
+                o, [step.LinearLR(o, 0.1), step.CosineAnnealingLR(o, total)], [100]
+            ),
+        ),
+    ]
+    for scalar, make in pairs:
+        points = itertools.cycle(POINTS)
+        ours = microseconds(lambda s=scalar, p=points: s.update(next(p)))
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3, momentum=0.9)
+        schedule = make(optimizer)
+        optimizer.step()
+        theirs = microseconds(schedule.step)
+        what = f"  {type(scalar).__name__}, {ours:.2f} us / {type(schedule).__name__}"
+        row(what, f"{ours / theirs:.2f} x")
 
 
 def against_optax(own: float) -> None:

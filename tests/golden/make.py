@@ -61,7 +61,8 @@ def by_stepping(text: str, names: dict[str, Any], steps: int) -> list[float]:
     schedule = eval(text, {**names, "opt": opt})
     values = []
     for _ in range(steps):
-        values.append(float(opt.param_groups[0]["lr"]))
+        scheduled = "momentum" if text.endswith("# momentum") else "lr"
+        values.append(float(opt.param_groups[0][scheduled]))
         opt.step()
         try:
             schedule.step()
