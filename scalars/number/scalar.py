@@ -239,9 +239,9 @@ class ScheduledScalar(Conversions):
 
     def _beside(self, array: mx.array) -> float | mx.array:
         value = self._read()
-        return (
-            value.astype(mlx_protocol.weak_dtype(array)) if isinstance(value, mx.array) else value
-        )
+        if isinstance(value, mx.array):
+            return value.astype(mlx_protocol.weak_dtype(array))
+        return value
 
     def _compare(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
         leaves = (
