@@ -422,6 +422,30 @@ def test_weight_decay_from_zero_takes_effect_when_driven() -> None:
     assert weights == pytest.approx([1, 0.975, 0.975 * 0.95], rel=1e-6)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_dropout_rate_follows_the_step_in_bfloat16(compiled: bool) -> None:
+    rate = Linear(0.0, 0.5)
+    dropout = nn.Dropout(rate.astype(mx.bfloat16))
+    model = nn.Sequential(nn.Linear(4, 8), dropout)
+    model.apply(lambda x: x.astype(mx.bfloat16))
+    optimizer = optim.SGD(0.1)
+    optimizer.init(model.trainable_parameters())
+    assert list(attach(optimizer, model, Horizon(10))) == ["layers.1.p"]
+    state = [model.state, optimizer.state, mx.random.state]
+
+    def body(x: mx.array) -> mx.array:
+        _, grads = nn.value_and_grad(model, lambda x: mx.square(model(x)).mean())(x)
+        zeros = dropout(mx.ones((4000,), mx.bfloat16))
+        optimizer.update(model, grads)
+        return zeros
+
+    step = mx.compile(body, inputs=state, outputs=state) if compiled else body
+    for i in range(11):
+        out = step(mx.ones((2, 4), mx.bfloat16))
+        assert out.dtype == mx.bfloat16
+        assert (out == 0).mean().item() == pytest.approx(i / 20, abs=0.03)
+
+
 # Bad input ------------------------------------------------------------------------
 
 
