@@ -10,7 +10,7 @@ from . import checks, functions
 from .functions import HOST
 from .leaf import Leaf
 from .operators import OPERATIONS, Operation, is_number
-from .scalar import ScheduledScalar
+from .scalar import ScheduledScalar, leaves_of
 
 Operand: TypeAlias = Union[ScheduledScalar, float]  # noqa: UP007 - evaluated at run time
 
@@ -49,8 +49,7 @@ class Expression(ScheduledScalar):
     @property
     def leaves(self) -> tuple[Leaf, ...]:
         """The scalars that hold a progress, each once."""
-        scalars = [operand for operand in self.operands if isinstance(operand, ScheduledScalar)]
-        return tuple({id(leaf): leaf for scalar in scalars for leaf in scalar.leaves}.values())
+        return leaves_of(x for x in self.operands if isinstance(x, ScheduledScalar))
 
     def value_at(self, progress: functions.P) -> functions.P:
         """Return the operation on the operands' values at ``progress``."""

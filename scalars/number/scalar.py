@@ -273,6 +273,11 @@ class ScheduledScalar(Conversions):
         return deepcopy(self)
 
 
+def leaves_of(scalars: Iterable[ScheduledScalar]) -> tuple[Leaf, ...]:
+    """Return the leaves of several scalars, each once."""
+    return tuple({id(leaf): leaf for scalar in scalars for leaf in scalar.leaves}.values())
+
+
 def update_all(leaves: Iterable[Leaf], progress: float) -> float:
     """Update every leaf, or none if one of them fails; return the checked progress."""
     progress = checks.progress(progress)

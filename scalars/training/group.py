@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..number import checks
-from ..number.leaf import Leaf
-from ..number.scalar import ScheduledScalar, update_all
+from ..number.scalar import ScheduledScalar, leaves_of, update_all
 from .horizon import Horizon
 
 T = TypeVar("T")
@@ -60,8 +59,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             checks.fail(
                 "ScalarGroup", "given at least one scalar", named, "Write ScalarGroup(lr=lr)."
             )
-        every = [leaf for scalar in self._scalars.values() for leaf in scalar.leaves]
-        self._leaves: tuple[Leaf, ...] = tuple({id(leaf): leaf for leaf in every}.values())
+        self._leaves = leaves_of(self._scalars.values())
         self._callbacks: list[Callback] = []
 
     def __getitem__(self, name: str) -> ScheduledScalar:
