@@ -1,9 +1,17 @@
 """The state that every test starts from."""
 
+import os
 from collections.abc import Iterator
 
 import mlx.core as mx
 import pytest
+from hypothesis import HealthCheck, settings
+
+# New examples at every run by hand; the same ones where a run decides about a change.
+settings.register_profile(
+    "scalars", derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("scalars")
 
 
 @pytest.fixture(autouse=True, scope="session")
