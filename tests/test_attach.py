@@ -30,7 +30,7 @@ from scalars import (
     detach,
 )
 
-from .helpers import Traced, assert_same, largest_difference
+from .helpers import Traced, assert_same, largest_difference, reloaded
 from .test_every_optimizer import (
     CHOICES,
     DTYPES,
@@ -178,7 +178,7 @@ def test_the_members_of_a_multi_optimizer_are_found() -> None:
         ours = optimizer.apply_gradients(gradient, ours)
         theirs = by_hand.apply_gradients(next(again)[1], theirs)
         assert_same(ours, theirs)
-    saved = tree(optimizer.state)
+    saved = reloaded(optimizer.state)
     group.update(0)
     optimizer.state = saved
     assert lr.progress == (STEPS - 1) / STEPS
@@ -251,15 +251,8 @@ def test_one_scalar_in_two_optimizers() -> None:
     detach(one)
     assert set(two.state["scalars"]["learning_rate"]) == {"value", "remainder", "progress"}
     lr.update(0.75)
-    two.state = dict(tree(two.state))
+    two.state = dict(reloaded(two.state))
     assert lr.progress == 0.75
-
-
-def tree(state: Any) -> Any:
-    """Return a state as loaded from a file: other dicts, other arrays."""
-    from mlx.utils import tree_unflatten
-
-    return tree_unflatten([(name, array + 0) for name, array in tree_flatten(state)])
 
 
 def test_the_optimizer_stays_what_it_was() -> None:
@@ -273,6 +266,22 @@ def test_the_optimizer_stays_what_it_was() -> None:
     detach(optimizer)
     assert type(optimizer) is optim.AdamW
     assert vars(optimizer).keys() == vars(optim.AdamW(0.1)).keys()
+
+
+def test_adafactor_keeps_the_decay_rate_that_it_was_given() -> None:
+    plain, view = Linear(-0.8, -0.6), Linear(-0.8, -0.6).astype(mx.bfloat16)
+    for rate in (plain, view):
+        optimizer = optim.Adafactor(0.01, relative_step=False, decay_rate=rate)
+        group = attach(optimizer)
+        assert group["decay_rate"] is rate
+        assert attach(optimizer) is group
+        assert optimizer.decay_rate.dtype == (mx.float32 if rate is plain else mx.bfloat16)
+        detach(optimizer)
+        assert optimizer.decay_rate is rate
+        assert type(optimizer) is optim.Adafactor
+    attach(optimizer)
+    optimizer.decay_rate = -0.7
+    assert optimizer.decay_rate == -0.7
 
 
 def test_a_trainer_that_captures_the_optimizer_sees_all_scalars() -> None:

@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from scalars import Horizon, Linear, attach, detach
 
-from .helpers import assert_same
+from .helpers import assert_same, reloaded
 from .resumable import Run
 
 MODES = ["eager-loop", "compiled-loop", "eager-step", "compiled-step"]
@@ -85,11 +85,6 @@ def test_killed_again_and_again_it_is_the_same_run(mode: str, tmp_path: Path) ->
     assert_same(run.parameters(), whole.parameters())
 
 
-def saved(state: Any) -> Any:
-    """Return a state as it comes back from a file."""
-    return tree_unflatten([(name, array + 0) for name, array in tree_flatten(state)])
-
-
 def make(**numbers: Any) -> tuple[Any, Any]:
     optimizer = optim.SGD(**{"learning_rate": Linear(0.1, 0.0), "momentum": 0.9, **numbers})
     optimizer.init({"w": mx.ones((2,))})
@@ -113,7 +108,7 @@ def test_the_state_holds_the_progress_to_the_last_bit(tmp_path: Path) -> None:
 def test_an_assigned_state_is_linked_at_once() -> None:
     optimizer, group = make()
     group.update(0.75)
-    state = saved(optimizer.state)
+    state = reloaded(optimizer.state)
     group.update(0.25)
     optimizer.state = state
     assert group["learning_rate"].progress == 0.75
@@ -152,7 +147,7 @@ def test_an_assigned_state_is_linked_at_once() -> None:
 def test_a_state_of_other_scalars_is_refused_and_nothing_changes(change: Any, message: str) -> None:
     optimizer, group = make(momentum=Linear(0.5, 0.9))
     group.update(0.75)
-    state = saved(optimizer.state)
+    state = reloaded(optimizer.state)
     change(state)
     group.update(0.25)
     before = optimizer.state
@@ -171,7 +166,7 @@ def test_a_state_of_other_scalars_is_refused_and_nothing_changes(change: Any, me
 def test_a_state_saved_by_hand_is_refused_by_a_run_driven_by_the_step() -> None:
     optimizer, group = make()
     group.update(0.5)
-    state = saved(optimizer.state)
+    state = reloaded(optimizer.state)
     by_step = optim.SGD(Linear(0.1, 0.0), momentum=0.9)
     attach(by_step, horizon=Horizon(10))
     with pytest.raises(ValueError, match="must be without scalars, which follow the step here"):
@@ -187,4 +182,4 @@ def test_detached_the_state_is_plain() -> None:
     assert set(optimizer.state) == {"step", "learning_rate", "w"}
     assert group["learning_rate"].progress == 0.5
     assert set(group["learning_rate"].state) == {"value", "remainder"}
-    optimizer.state = saved(optimizer.state)
+    optimizer.state = reloaded(optimizer.state)

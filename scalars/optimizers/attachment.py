@@ -77,9 +77,10 @@ class Attachment:
 
     def refuse_restart(self) -> None:
         """Raise if the optimizer is under way, and the scalars know nothing of it."""
-        step = self.carrier.step.item()
+        if not (step := self.carrier.step.item()):
+            return
         fresh = [name for name, leaf in self.leaves.items() if leaf._cell.fresh and leaf.changes]
-        if step and fresh:
+        if fresh:
             rule = f"told how far the run is, as the optimizer has made {step} steps"
             way_out = (
                 "Load a state that was saved with the scalars, or update(progress) them first."
@@ -198,20 +199,32 @@ class AttachedOptimizer(Optimizer):
         )
 
 
+class AttachedAdafactor(AttachedOptimizer):
+    """Adafactor raises an integer step to ``decay_rate``: a Python float gives float32 there.
+
+    So does the scalar, whatever the dtype of the gradient.
+    """
+
+    @property
+    def decay_rate(self) -> Any:
+        """The decay rate, as a float32 view if it is a scalar."""
+        rate = self.__dict__["decay_rate"]
+        weak = isinstance(rate, ScheduledScalar) and rate.own_dtype is None
+        return rate.astype(mx.float32) if weak else rate
+
+    @decay_rate.setter
+    def decay_rate(self, rate: Any) -> None:
+        self.__dict__["decay_rate"] = rate
+
+
 def _become(member: Any, attachment: Attachment | None) -> None:
     """Give an optimizer the subclass that is attached, or its own class again."""
-    plain = type(member).__mro__[2] if isinstance(member, AttachedOptimizer) else type(member)
-    decay = getattr(member, "decay_rate", None) if issubclass(plain, Adafactor) else None
     if attachment is None:
-        member.__class__ = plain
+        member.__class__ = type(member).__bases__[1]
         del member._attachment
-        if isinstance(decay, ScheduledScalar) and hasattr(decay, "scalar"):
-            member.decay_rate = decay.scalar
         return
+    plain = type(member)
+    attached = AttachedAdafactor if issubclass(plain, Adafactor) else AttachedOptimizer
     names = {"__module__": plain.__module__, "__doc__": plain.__doc__}
-    member.__class__ = type(plain.__name__, (AttachedOptimizer, plain), names)
+    member.__class__ = type(plain.__name__, (attached, plain), names)
     member._attachment = attachment
-    if isinstance(decay, ScheduledScalar) and decay.own_dtype is None:
-        # Raised from an integer step, as a Python float it gives float32 whatever the
-        # dtype of the gradient.
-        member.decay_rate = decay.astype(mx.float32)

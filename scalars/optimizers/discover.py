@@ -43,9 +43,7 @@ def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
     attributes = {**optimizer._schedulers, **vars(optimizer)}
     for name, value in attributes.items():
         if not name.startswith("_"):
-            for found, scalar in _within(prefix + name, value):
-                plain = getattr(scalar, "scalar", scalar)  # behind a view
-                yield found, plain if found.endswith("decay_rate") else scalar
+            yield from _within(prefix + name, value)
 
 
 def in_model(model: nn.Module | None) -> Found:
