@@ -80,6 +80,7 @@ class Cell:
         "has_state",
         "progress",
         "savers",
+        "stepped",
         "value",
     )
 
@@ -89,6 +90,7 @@ class Cell:
         self.progress = progress
         self.value = value
         self.clock: Clock | None = None
+        self.stepped: tuple[mx.array, mx.array, mx.array] | None = None
         self.fresh = True
         self.savers = 0
         self.has_state = False
@@ -103,14 +105,12 @@ class Cell:
     def state(self) -> dict[str, mx.array]:
         """The dict that ``mx.compile`` captures."""
         if not self.has_state:
-            self.has_state = True
             self._put_value()
         return self._state
 
     def save_progress(self) -> dict[str, mx.array]:
         """Return the same dict, with the progress in it until ``forget_progress``."""
         self.savers += 1
-        self.has_state = True
         self._put_value()
         return self._state
 
@@ -123,7 +123,6 @@ class Cell:
     def follow(self, clock: Clock | None) -> None:
         """Follow a clock from now on, or none."""
         if not self.has_state:
-            self.has_state = True
             self._put_value()
         self.clock = clock
 
@@ -154,6 +153,7 @@ class Cell:
                 warnings.warn(text, RuntimeWarning, stacklevel=4)
 
     def _put_value(self) -> None:
+        self.has_state = True
         rounded, remainder = mlx_protocol.split(self.value)
         self._put = self._state["value"] = ProtocolArray(rounded)
         self._state["remainder"] = mx.array(remainder)

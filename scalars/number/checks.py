@@ -88,8 +88,7 @@ def _within(name: str, value: Any, low: float, high: float, rule: str) -> float:
 def boundaries(name: str, value: Any) -> tuple[float, ...]:
     """Check that ``value`` holds increasing fractions of the run, between 0 and 1."""
     way_out = "Give them in order, each one once; Horizon.fraction(steps=...) converts steps."
-    items = enumerate(sequence(name, value))
-    numbers = tuple([fraction(f"item {i} of {name}", item) for i, item in items])
+    numbers = each(name, value, fraction)
     for i, number in enumerate(numbers):
         if not (numbers[i - 1] if i else 0) < number < 1:
             fail(name, "fractions above 0 and below 1 that increase", value, way_out)
@@ -130,6 +129,12 @@ def sequence(name: str, value: Any) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         fail(name, "a list or a tuple", value, "Write it in brackets: [...].", wrong_type=True)
     return tuple(value)
+
+
+def each(name: str, value: Any, check: Check) -> tuple[Any, ...]:
+    """Check every item of a list or a tuple."""
+    items = enumerate(sequence(name, value))
+    return tuple([check(f"item {i} of {name}", item) for i, item in items])
 
 
 def function(name: str, value: Any) -> Callable[..., Any]:

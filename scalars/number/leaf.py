@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
@@ -21,7 +21,6 @@ class Leaf(ScheduledScalar):
     """A scalar that holds a progress and a value: a ``Cell``."""
 
     _cell: Cell
-    _stepped: ClassVar[tuple[mx.array, mx.array, mx.array] | None] = None
 
     @property
     def knots(self) -> tuple[float, ...]:
@@ -99,25 +98,25 @@ class Leaf(ScheduledScalar):
         return value if isinstance(value, float) else value.astype(mlx_protocol.weak_dtype(array))
 
     def _at_step(self, clock: Clock) -> mx.array:
-        """Return the value at the clock's step: the graph is built once for each step."""
-        if self._stepped is None or self._stepped[0] is not clock.step:
+        """Return the value at the clock's step, rounded to float32."""
+        return self._parts_at_step(clock)[1]
+
+    def _parts_at_step(self, clock: Clock) -> tuple[mx.array, mx.array, mx.array]:
+        """Return the step, the value and what its rounding left over: made once for each step."""
+        parts = self._cell.stepped
+        if parts is None or parts[0] is not clock.step:
             with mx.stream(mx.cpu):  # where MLX has float64: all digits, few operations
                 value = self._over(clock.in_graph())
                 rounded = value.astype(mx.float32)
                 remainder = (value - rounded).astype(mx.float32)
-            self.__dict__["_stepped"] = (clock.step, rounded, remainder)
-        assert self._stepped is not None
-        return self._stepped[1]
+            self._cell.stepped = parts = (clock.step, rounded, remainder)
+        return parts
 
     @property
     def remainder(self) -> mx.array | None:
         """What rounding the value to float32 has left over, where it is an array."""
         clock = self._cell.clock
-        if clock is None:
-            return self._cell.remainder
-        self._at_step(clock)
-        assert self._stepped is not None
-        return self._stepped[2]
+        return self._cell.remainder if clock is None else self._parts_at_step(clock)[2]
 
     def __float__(self) -> float:
         """Return the value now, in double precision."""

@@ -13,7 +13,7 @@ from ..number.scalar import ScheduledScalar
 from .annealing import Constant
 from .base import Schedule
 from .curves import CurveName, along
-from .spans import equal_spans, knots_of, piecewise
+from .spans import HOST_TOLERANCE, equal_spans, knots_of, piecewise
 
 
 def scalar(name: str, value: Any) -> ScheduledScalar:
@@ -28,10 +28,9 @@ def scalar(name: str, value: Any) -> ScheduledScalar:
 
 def scalars(name: str, value: Any) -> tuple[ScheduledScalar, ...]:
     """Check that ``value`` holds scalars or numbers, at least one."""
-    items = checks.sequence(name, value)
-    if not items:
+    if not (items := checks.each(name, value, scalar)):
         checks.fail(name, "at least one schedule", value, "Pass [schedule, ...].")
-    return tuple([scalar(f"item {i} of {name}", item) for i, item in enumerate(items)])
+    return items
 
 
 Nested = Annotated[ScheduledScalar | float, scalar]
@@ -181,7 +180,7 @@ class WarmupStableDecay(Schedule):
 
     def check_together(self) -> None:
         """Check that warm-up and decay fit into the run."""
-        if self.warmup + self.decay > 1 + 1e-9:
+        if self.warmup + self.decay > 1 + HOST_TOLERANCE:
             rule = f"at most what the warm-up leaves, {1 - self.warmup}"
             checks.fail("decay of WarmupStableDecay", rule, self.decay, "Shorten one of them.")
 
@@ -198,7 +197,7 @@ class WarmupStableDecay(Schedule):
     @property
     def knots(self) -> tuple[float, ...]:
         """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of((self.warmup, 1 - self.decay))
+        return knots_of(self._edges())
 
     def _edges(self) -> tuple[float, float]:
         return self.warmup, max(self.warmup, 1 - self.decay)

@@ -11,7 +11,7 @@ from ..number.functions import P, growth, minimum
 from .annealing import CosineAnnealing
 from .base import Schedule
 from .curves import CurveName, along
-from .spans import equal_spans, knots_of, piecewise
+from .spans import HOST_TOLERANCE, equal_spans, knots_of, piecewise
 
 MODES = ("triangular", "triangular2", "exp_range")
 MOST_CYCLES = 10_000
@@ -73,7 +73,7 @@ class CosineAnnealingWarmRestarts(Schedule):
     def edges(self) -> tuple[float, ...]:
         """Where the cycles end; the last one at the end of the run, or after it."""
         edges, length = [self.first_cycle], self.first_cycle
-        while edges[-1] < 1 - 1e-9 and len(edges) <= MOST_CYCLES:
+        while edges[-1] < 1 - HOST_TOLERANCE and len(edges) <= MOST_CYCLES:
             length *= self.cycle_mult
             edges.append(edges[-1] + length)
         return tuple(edges)

@@ -35,6 +35,11 @@ def local(progress: Any, begin: float, end: float) -> Any:
     return clipped((progress - begin) / (end - begin)) if begin != end else 0.0 * progress
 
 
+def span_at(progress: float, boundaries: Sequence[float]) -> int:
+    """Return how many boundaries are reached."""
+    return bisect_right(boundaries, progress + HOST_TOLERANCE)
+
+
 def piecewise(
     progress: P, boundaries: Sequence[float], piece: Callable[[int, P], P], end: float = 1.0
 ) -> P:
@@ -45,7 +50,7 @@ def piecewise(
     """
     edges = (0.0, *boundaries, end)
     if isinstance(progress, HOST):
-        i = bisect_right(boundaries, progress + HOST_TOLERANCE)
+        i = span_at(progress, boundaries)
         return piece(i, local(progress, edges[i], edges[i + 1]))
     value = piece(0, local(progress, 0.0, edges[1]))
     for i, boundary in enumerate(boundaries, start=1):

@@ -16,8 +16,7 @@ from .spans import knots_of, piecewise, reached
 
 def milestones(name: str, value: Any) -> tuple[float, ...]:
     """Check that ``value`` holds fractions of the run in order, which may be repeated."""
-    items = checks.sequence(name, value)
-    numbers = tuple([checks.fraction(f"item {i} of {name}", item) for i, item in enumerate(items)])
+    numbers = checks.each(name, value, checks.fraction)
     if not numbers or list(numbers) != sorted(numbers):
         way_out = "Pass one such as [0.5, 0.75]; Horizon.fraction(steps=...) converts steps."
         checks.fail(name, "fractions of the run in order, at least one", value, way_out)
@@ -26,27 +25,27 @@ def milestones(name: str, value: Any) -> tuple[float, ...]:
 
 def numbers(name: str, value: Any) -> tuple[float, ...]:
     """Check that ``value`` holds finite real numbers, at least one."""
-    items = checks.sequence(name, value)
-    if not items:
+    if not (items := checks.each(name, value, checks.real)):
         checks.fail(name, "at least one number", value, "Pass [number, ...].")
-    return tuple([checks.real(f"item {i} of {name}", item) for i, item in enumerate(items)])
+    return items
+
+
+def pair(name: str, value: Any) -> tuple[float, float]:
+    """Check that ``value`` is a progress and a number."""
+    items = checks.sequence(name, value)
+    if len(items) != 2:
+        checks.fail(name, "a pair of numbers", value, "Write (progress, value).")
+    progress = checks.fraction(f"the progress in {name}", items[0])
+    return progress, checks.real(f"the value in {name}", items[1])
 
 
 def pairs(name: str, value: Any) -> tuple[tuple[float, float], ...]:
     """Check that ``value`` holds (progress, value) pairs, at least two, in order."""
-    points = []
-    for i, item in enumerate(checks.sequence(name, value)):
-        pair = checks.sequence(f"item {i} of {name}", item)
-        if len(pair) != 2:
-            way_out = "Write (progress, value)."
-            checks.fail(f"item {i} of {name}", "a pair of numbers", item, way_out)
-        progress = checks.fraction(f"the progress in item {i} of {name}", pair[0])
-        points.append((progress, checks.real(f"the value in item {i} of {name}", pair[1])))
-    progresses = [progress for progress, _ in points]
-    if len(points) < 2 or any(a >= b for a, b in pairwise(progresses)):
+    points = checks.each(name, value, pair)
+    if len(points) < 2 or any(a[0] >= b[0] for a, b in pairwise(points)):
         rule = "at least two pairs, of a progress that increases"
         checks.fail(name, rule, value, "Give them in order, each progress once.")
-    return tuple(points)
+    return points
 
 
 class StepDecay(Schedule):

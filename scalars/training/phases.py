@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from ..number import checks
 from ..number.scalar import ScheduledScalar
 from ..schedules.annealing import Constant
 from ..schedules.composition import Sequence as Joined
-from ..schedules.spans import HOST_TOLERANCE
+from ..schedules.spans import span_at
 from .group import ScalarGroup
 
 
@@ -41,6 +40,13 @@ class Phase:
         """Return the call that makes the phase."""
         settings = [f"{name}={value!r}" for name, value in self.settings.items()]
         return f"Phase({', '.join([repr(self.duration), *settings])})"
+
+
+def _phase(name: str, value: Any) -> Phase:
+    if not isinstance(value, Phase):
+        way_out = "Write Phase(duration, lr=...)."
+        checks.fail(name, "a Phase", value, way_out, wrong_type=True)
+    return value
 
 
 class Phases:
@@ -82,11 +88,7 @@ class Phases:
     """One scalar for each name that some phase schedules: give them to the optimizer."""
 
     def __init__(self, phases: Sequence[Phase]) -> None:
-        self._phases = checks.sequence("phases", phases)
-        for i, phase in enumerate(self._phases):
-            if not isinstance(phase, Phase):
-                way_out = "Write Phase(duration, lr=...)."
-                checks.fail(f"item {i} of phases", "a Phase", phase, way_out, wrong_type=True)
+        self._phases = checks.each("phases", phases, _phase)
         if not self._phases:
             checks.fail("phases", "at least one Phase", phases, "Write [Phase(1, lr=...)].")
         self.total = sum(phase.duration for phase in self._phases)
@@ -149,8 +151,7 @@ class Phases:
     @property
     def index(self) -> int:
         """The number of the phase that the run is in, from 0."""
-        progress = next(iter(self.group.values())).progress
-        return bisect_right(self.boundaries, progress + HOST_TOLERANCE)
+        return span_at(next(iter(self.group.values())).progress, self.boundaries)
 
     @property
     def current(self) -> dict[str, Any]:

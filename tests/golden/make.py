@@ -55,40 +55,29 @@ def optimizer(rate: float) -> Any:
     return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate, momentum=0.9)
 
 
-def by_stepping(text: str, names: dict[str, Any], steps: int) -> list[float]:
-    """Step a scheduler that sets the rate of a PyTorch optimizer."""
-    opt = optimizer(names["s"])
-    schedule = eval(text, {**names, "opt": opt})
-    values = []
-    for _ in range(steps):
+def by_setting(move: Callable[[Any, Any, int], None]) -> Values:
+    """Read what a scheduler sets in a PyTorch optimizer, once ``move`` is made to a step."""
+
+    def run(text: str, names: dict[str, Any], steps: int) -> list[float]:
+        opt = optimizer(names["s"])
+        schedule = eval(text, {**names, "opt": opt})
         scheduled = "momentum" if text.endswith("# momentum") else "lr"
-        values.append(float(opt.param_groups[0][scheduled]))
+        values: list[float] = []
+        for step in range(steps):
+            try:
+                move(schedule, opt, step)
+            except ValueError:  # OneCycleLR counts its steps
+                break
+            values.append(float(opt.param_groups[0][scheduled]))
+        return values
+
+    return run
+
+
+def by_stepping(schedule: Any, opt: Any, step: int) -> None:
+    if step:
         opt.step()
-        try:
-            schedule.step()
-        except ValueError:  # OneCycleLR counts its steps
-            break
-    return values
-
-
-def by_timm(text: str, names: dict[str, Any], steps: int) -> list[float]:
-    opt = optimizer(names["s"])
-    schedule = eval(text, {**names, "opt": opt})
-    values = []
-    for step in range(steps):
-        schedule.step(step)
-        values.append(float(opt.param_groups[0]["lr"]))
-    return values
-
-
-def by_ignite(text: str, names: dict[str, Any], steps: int) -> list[float]:
-    opt = optimizer(names["s"])
-    schedule = eval(text, {**names, "opt": opt})
-    values = []
-    for _ in range(steps):
-        schedule(None)
-        values.append(float(opt.param_groups[0]["lr"]))
-    return values
+        schedule.step()
 
 
 def by_call(text: str, names: dict[str, Any], steps: int) -> list[float]:
@@ -124,15 +113,21 @@ def libraries() -> dict[str, tuple[dict[str, Any], Values]]:
     return {
         "PyTorch": (
             {**vars(torch.optim.lr_scheduler), "SWALR": torch.optim.swa_utils.SWALR},
-            by_stepping,
+            by_setting(by_stepping),
         ),
         "optax": (vars(optax), by_call),
         "MLX": (vars(mlx.optimizers), by_mlx),
         "Keras": (vars(keras.optimizers.schedules), by_call),
-        "transformers": (vars(transformers.optimization), by_stepping),
-        "timm": (vars(timm.scheduler), by_timm),
+        "transformers": (vars(transformers.optimization), by_setting(by_stepping)),
+        "timm": (
+            vars(timm.scheduler),
+            by_setting(lambda schedule, opt, step: schedule.step(step)),
+        ),
         "fvcore": (vars(fvcore.common.param_scheduler), by_where),
-        "ignite": (vars(ignite.handlers), by_ignite),
+        "ignite": (
+            vars(ignite.handlers),
+            by_setting(lambda schedule, opt, step: schedule(None)),
+        ),
     }
 
 
