@@ -6,8 +6,9 @@ On one machine, with two processes (``mlx.launch`` comes with MLX):
 
 Every process trains on its share of each batch of scikit-learn's digits and averages the
 gradients with the others. A schedule is a function of the progress, and all processes have
-the same progress: the scalars need no communication. Run by one process it trains on the
-whole batches, with the same result up to rounding.
+the same progress: the scalars need no communication. What observes a metric must be told the
+same one everywhere: the loss averaged over the processes. Run by one process it trains on
+the whole batches, with the same result up to rounding.
 """
 
 import argparse
@@ -19,19 +20,20 @@ import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 from sklearn.datasets import load_digits
 
-from scalars import CosineAnnealing, Horizon, Linear, Warmup, attach
+from scalars import CosineAnnealing, Horizon, Linear, ReduceOnPlateau, Warmup, attach
 
 BATCH = 128
 
 
 def main(steps: int, save: Path | None) -> None:
     world = mx.distributed.init()
-    images, labels = load_digits(return_X_y=True)
-    x, y = mx.array(images).astype(mx.float32) / 16, mx.array(labels)
+    x, y = (mx.array(part).astype(mx.float32) for part in load_digits(return_X_y=True))
+    x, y = x / 16, y.astype(mx.int32)
 
     mx.random.seed(0)  # the same weights and the same batches everywhere
     model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
-    lr = Warmup(CosineAnnealing(1e-2, 1e-4), fraction=0.1)
+    plateau = ReduceOnPlateau(CosineAnnealing(1e-2, 1e-4), 0.5, patience=3)
+    lr = Warmup(plateau, fraction=0.1)
     optimizer = optim.AdamW(lr, weight_decay=Linear(0.0, 0.1))
     optimizer.init(model.trainable_parameters())
     smoothing = Linear(0.2, 0.01)
@@ -46,16 +48,19 @@ def main(steps: int, save: Path | None) -> None:
     def step(x: mx.array, y: mx.array) -> mx.array:
         loss, grads = loss_and_grad(x, y)
         optimizer.update(model, nn.average_gradients(grads))
-        return loss
+        return mx.distributed.all_sum(loss) / world.size()
 
     compiled = mx.compile(step, inputs=state, outputs=state)
-    batches = [mx.random.randint(0, len(labels), (BATCH,)) for _ in range(steps)]
+    batches = [mx.random.randint(0, len(y), (BATCH,)) for _ in range(steps)]
     for batch in group.track(batches, Horizon(steps)):
         mine = batch[world.rank() :: world.size()]
-        mx.eval(compiled(x[mine], y[mine]), state)
+        loss = compiled(x[mine], y[mine])
+        mx.eval(loss, state)
+        group.observe(loss)
 
     accuracy = (model(x).argmax(axis=1) == y).mean().item()
     values = "  ".join(f"{name} {value:.2g}" for name, value in group.snapshot().items())
+    values += f"  reduced {plateau.memory['reductions']} times"
     print(f"rank {world.rank()} of {world.size()}: accuracy {accuracy:.2%}  {values}", flush=True)
     if save is not None:
         arrays = {**dict(tree_flatten(model.parameters())), **dict(tree_flatten(optimizer.state))}

@@ -12,6 +12,9 @@ The package, from the top down; a part imports only from those below it:
   and the checks of all arguments.
 """
 
+from .adaptive.loss_scale import DynamicLossScale as DynamicLossScale
+from .adaptive.plateau import ReduceOnPlateau as ReduceOnPlateau
+from .adaptive.threshold import ThresholdSwitch as ThresholdSwitch
 from .number.expression import clip as clip
 from .number.expression import maximum as maximum
 from .number.expression import minimum as minimum

@@ -7,6 +7,14 @@ import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
 
+from . import compiler
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have MLX compile its kernels quickly, in this process and in those it starts."""
+    compiler.install(getattr(config, "workerinput", {}).get("workerid"))
+
+
 # New examples at every run by hand; the same ones where a run decides about a change.
 settings.register_profile(
     "scalars", derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]

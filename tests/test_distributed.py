@@ -14,7 +14,7 @@ from .helpers import assert_same
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parent.parent / "examples" / "distributed.py"
-STEPS = 40
+STEPS = 80
 
 
 def load(path: Path) -> dict[str, mx.array]:
@@ -30,14 +30,18 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     two = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=120)
     assert two.returncode == 0, two.stderr
     assert sorted(re.findall(r"rank (\d of \d)", two.stdout)) == ["0 of 2", "1 of 2"]
+    reductions = re.findall(r"reduced (\d+) times", two.stdout)
+    assert reductions[0] == reductions[1] != "0"
     subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
 
     first, second = load(tmp_path / "rank0of2"), load(tmp_path / "rank1of2")
     alone = load(tmp_path / "rank0of1")
     assert_same(first, second)
     schedules = {name: array for name, array in first.items() if name.startswith("scalars")}
-    assert len(schedules) == 9  # three scalars: value, remainder, progress
-    assert_same(schedules, {name: alone[name] for name in schedules})
+    # Three scalars: value, remainder, progress; and what the first has observed.
+    assert len(schedules) == 10
+    given = [name for name in schedules if "learning_rate" not in name]  # not by the losses
+    assert_same({name: first[name] for name in given}, {name: alone[name] for name in given})
     for name, array in alone.items():
         if name not in schedules:
             # The mean of two halves and the mean of the whole: rounded in another order,

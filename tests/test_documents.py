@@ -98,7 +98,25 @@ def test_mlx_lm_finetune(driver: str) -> None:
 def test_distributed_alone() -> None:
     output = run("distributed.py")
     assert output.startswith("rank 0 of 1: accuracy 9")
-    assert output.endswith("learning_rate 0.0001  weight_decay 0.099  smoothing 0.011\n")
+    assert "weight_decay 0.099  smoothing 0.011  reduced " in output
+
+
+@pytest.mark.slow
+def test_adaptive() -> None:
+    lines = run("adaptive.py").splitlines()
+    rates, switches, scales, skipped = (
+        [float(re.findall(rf" {name} (\S+)", line)[0]) for line in lines]
+        for name in ("learning_rate", "switch", "scale", "skipped")
+    )
+    # Halved again and again; past the first loss; 2**24 / 2**5 after five overflows, and
+    # doubled after every 100 steps without one.
+    assert [rate / 4e-3 for rate in rates[:2]] == [1, 1]
+    assert rates[-1] == 1e-4
+    assert switches[-1] == 0
+    assert skipped[0] >= 3
+    assert scales[0] == pytest.approx(2.0 ** (24 - skipped[0]), rel=0.01)
+    assert max(scales) > scales[0]
+    assert float(re.findall(r" name (\S+)", lines[-1])[0]) < 0.5
 
 
 @pytest.mark.slow

@@ -65,7 +65,8 @@ class Cell:
     ``state`` is such a container. It is made when it is first asked for; from then
     on every new value is put into it, as two float32 arrays: the value and what
     its rounding left over, so that ``1 - beta`` loses no digits in the graph. With
-    ``save_progress`` the bits of the progress go with them, for checkpoints.
+    ``save_progress`` the bits of the progress go with them, for checkpoints, and
+    those of what the scalar has observed.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Cell:
         "clock",
         "fresh",
         "has_state",
+        "listeners",
         "progress",
         "savers",
         "stepped",
@@ -86,9 +88,10 @@ class Cell:
 
     CHANGES_UNTIL_WARNING = 5
 
-    def __init__(self, progress: float, value: float) -> None:
+    def __init__(self, progress: float, value: float, listeners: tuple[Any, ...] = ()) -> None:
         self.progress = progress
         self.value = value
+        self.listeners = listeners
         self.clock: Clock | None = None
         self.stepped: tuple[mx.array, mx.array, mx.array] | None = None
         self.fresh = True
@@ -119,6 +122,13 @@ class Cell:
         self.savers -= 1
         if not self.savers:
             del self._state["progress"]
+            self._state.pop("observed", None)
+
+    @property
+    def saved(self) -> frozenset[str]:
+        """The keys of the state while the progress is saved."""
+        observed = ["observed"] if self.listeners else []
+        return frozenset(["value", "remainder", "progress", *observed])
 
     def follow(self, clock: Clock | None) -> None:
         """Follow a clock from now on, or none."""
@@ -159,6 +169,9 @@ class Cell:
         self._state["remainder"] = mx.array(remainder)
         if self.savers:
             self._state["progress"] = mlx_protocol.progress_bits(self.progress)
+            if self.listeners:
+                observed = [number for one in self.listeners for number in one.numbers]
+                self._state["observed"] = mlx_protocol.bits_of(observed)
 
     @property
     def traced(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from numbers import Real as AnyReal
 from typing import Annotated, Any, NoReturn
 
@@ -73,6 +74,22 @@ def span(name: str, value: Any) -> float:
     return _within(name, value, 1e-6, 1.0, "a part of the run, from 1e-6 to 1")
 
 
+def factor(name: str, value: Any) -> float:
+    """Check that ``value`` makes what it multiplies smaller: above 0 and below 1."""
+    rule = "a factor above 0 and below 1"
+    if not 0 < (number := real(name, value, rule)) < 1:
+        fail(name, rule, value, "Pass a number such as 0.1.")
+    return number
+
+
+def at_least_0(name: str, value: Any) -> float:
+    """Check that ``value`` is a finite real number of at least 0."""
+    rule = "a finite real number of at least 0"
+    if (number := real(name, value, rule)) < 0:
+        fail(name, rule, value, "Pass a number such as 0.0.")
+    return number
+
+
 def inner_fraction(name: str, value: Any) -> float:
     """Check that ``value`` is a fraction above 0 and below 1."""
     return _within(name, value, 5e-324, 1 - 2**-53, "a fraction above 0 and below 1")
@@ -95,11 +112,20 @@ def boundaries(name: str, value: Any) -> tuple[float, ...]:
     return numbers
 
 
-def one_fewer(name: str, value: Sequence[Any], others: Sequence[Any], what: str) -> None:
+def one_fewer(
+    name: str, value: Sequence[Any], others: Sequence[Any], what: str, between: str = "boundary"
+) -> None:
     """Check that ``value`` has one item fewer than ``others``: one between any two."""
     if len(value) != len(others) - 1:
         rule = f"one fewer than the {what}, {len(others) - 1}"
-        fail(name, rule, value, f"A boundary stands between two of the {what}.")
+        fail(name, rule, value, f"A {between} stands between two of the {what}.")
+
+
+def as_many(name: str, value: Sequence[Any], others: Sequence[Any], what: str) -> None:
+    """Check that ``value`` has an item for each of ``others``."""
+    if len(value) != len(others):
+        rule = f"as many as the {what}, {len(others)}"
+        fail(name, rule, value, "Give one for each of them.")
 
 
 def one_of(name: str, value: Any, names: Collection[str]) -> str:
@@ -171,20 +197,30 @@ def progress(value: Any) -> float:
         return value
     name, rule = "progress", "a finite real number of at least 0"
     way_out = "Pass step / total_steps, or use Horizon(total_steps).progress(step)."
-    # A single element of an array is a number too: optimizer.step / total, say.
-    if (
-        type(value) not in (float, int)
-        and getattr(value, "size", 0) == 1
-        and hasattr(value, "item")
-    ):
-        try:
-            value = value.item()
-        except ValueError:  # MLX: an array that is being traced has no value yet
-            way_out = "Call update() outside of the compiled function."
-            fail(name, "known while tracing", value, way_out)
+    value = _item(name, value, "update()")
     if (number := real(name, value, rule, way_out)) < 0:
         fail(name, rule, value, way_out)
     return float(number)
+
+
+def metric(value: Any) -> float:
+    """Check a metric: a number, which may be infinite or NaN where training went wrong."""
+    name, rule = "metric", "a real number"
+    value = _item(name, value, "observe()")
+    if isinstance(value, float) and not math.isfinite(value):
+        return value
+    return float(real(name, value, rule, "Pass a number such as loss.item()."))
+
+
+def _item(name: str, value: Any, call: str) -> Any:
+    """Return the number in an array of one element: it is a number too."""
+    if type(value) in (float, int) or getattr(value, "size", 0) != 1 or not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()
+    except ValueError:  # MLX: an array that is being traced has no value yet
+        way_out = f"Call {call} outside of the compiled function."
+        return fail(name, "known while tracing", value, way_out)
 
 
 def progress_array(value: Any) -> Any:
@@ -203,5 +239,8 @@ Real = Annotated[float, real]
 Positive = Annotated[float, positive]
 OptionalReal = Annotated[float | None, optional_real]
 Count = Annotated[int, count]
+CountFrom0 = Annotated[int, partial(count, least=0)]
+AtLeast0 = Annotated[float, at_least_0]
+Factor = Annotated[float, factor]
 Fraction = Annotated[float, fraction]
 Boundaries = Annotated[Sequence[float], boundaries]

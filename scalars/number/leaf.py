@@ -51,6 +51,16 @@ class Leaf(ScheduledScalar):
         return cell.progress if cell.clock is None else cell.clock.on_host()
 
     @property
+    def listeners(self) -> tuple[Any, ...]:
+        """The scalars that observe metrics, in this one at any depth: see ``adaptive``."""
+        return self._cell.listeners
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the value follows from more than the progress."""
+        return bool(self.listeners)
+
+    @property
     def state(self) -> dict[str, Any]:
         """The arrays that ``mx.compile(inputs=..., outputs=...)`` captures."""
         return self._cell.state
@@ -64,11 +74,29 @@ class Leaf(ScheduledScalar):
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the scalar is, in plain numbers that JSON can hold."""
-        return {"progress": self.progress}
+        state: dict[str, Any] = {"progress": self.progress}
+        if self.listeners:
+            state["observed"] = [dict(listener.memory) for listener in self.listeners]
+        return state
+
+    def saved_state(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
+        """Return what ``state_dict`` was when the state of the cell was ``arrays``."""
+        state: dict[str, Any] = {"progress": mlx_protocol.progress_of_bits(arrays["progress"])}
+        if self.listeners:
+            numbers = iter(mlx_protocol.numbers_of(arrays["observed"]))
+            state["observed"] = [listener.memory_of(numbers) for listener in self.listeners]
+        return state
 
     def load_state_dict(self: Self, state: Mapping[str, Any]) -> Self:
         """Put the scalar where it was when ``state_dict`` returned ``state``."""
-        checks.keys(f"the state of {self!r}", state, ("progress",))
+        checks.keys(f"the state of {self!r}", state, self.state_dict())
+        checks.progress(state["progress"])
+        self.prepare(0.0)
+        remembered = checks.sequence("observed", state.get("observed", ()))
+        checks.as_many("observed", remembered, self.listeners, "scalars that observe")
+        pairs = zip(self.listeners, remembered, strict=True)
+        for listener, memory in [(one, one.checked(memory)) for one, memory in pairs]:
+            listener.remember(memory)
         return self.update(state["progress"])
 
     @property

@@ -13,7 +13,8 @@ traced. All that the package knows about it is in this file:
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import mlx.core as mx
 
@@ -133,6 +134,18 @@ def progress_of_bits(bits: mx.array) -> float:
     """Return the progress that ``progress_bits`` made an array of."""
     progress: float = _float64.unpack(_bits.pack(bits.item()))[0]
     return progress
+
+
+def bits_of(numbers: Sequence[float]) -> mx.array:
+    """Return numbers as an array of their bits, two integers for each."""
+    count = len(numbers)
+    return mx.array(struct.unpack(f"{2 * count}I", struct.pack(f"{count}d", *numbers)), mx.uint32)
+
+
+def numbers_of(bits: mx.array) -> tuple[float, ...]:
+    """Return the numbers that ``bits_of`` made an array of."""
+    packed = struct.pack(f"{bits.size}I", *cast("list[int]", bits.tolist()))
+    return struct.unpack(f"{bits.size // 2}d", packed)
 
 
 def split(value: float) -> tuple[float, float]:

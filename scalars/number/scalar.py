@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import product
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
@@ -84,6 +85,23 @@ class ScheduledScalar(Conversions):
         update_all(self.leaves, progress)
         return self
 
+    def observe(self: Self, metric: float) -> Self:
+        """Tell the adaptive scalars in this one, at any depth, a metric.
+
+        Args:
+            metric: What they are driven by, such as the loss on held-out data. One that
+                is infinite or NaN counts as no improvement, and meets no condition.
+
+        Returns:
+            The scalar itself.
+
+        Raises:
+            ValueError: There is no adaptive scalar in it, or it cannot be changed now.
+            TypeError: ``metric`` is not a real number.
+        """
+        observe_all(repr(self), self.leaves, metric)
+        return self
+
     @property
     def progress(self) -> float:
         """The progress last given; 0 in a new scalar."""
@@ -134,7 +152,8 @@ class ScheduledScalar(Conversions):
     @cached_property
     def extent(self) -> tuple[float, float]:
         """The smallest and the largest value of the whole schedule."""
-        values = [float(self.value_at(progress)) for progress in self.knots]
+        knots, states = self.knots, every_memory(listeners_of(self.leaves))
+        values = [float(self.value_at(progress)) for _ in states for progress in knots]
         return min(values), max(values)
 
     @property
@@ -286,6 +305,34 @@ def update_all(leaves: Iterable[Leaf], progress: float) -> float:
     for leaf, value in values:
         leaf._cell.set(leaf, progress, value)
     return progress
+
+
+def listeners_of(leaves: Iterable[Leaf]) -> tuple[Any, ...]:
+    """Return the scalars in some leaves that observe metrics, each once."""
+    return tuple({id(one): one for leaf in leaves for one in leaf.listeners}.values())
+
+
+def observe_all(name: str, leaves: Iterable[Leaf], metric: float) -> None:
+    """Tell every listener in some leaves a metric, or none if one of them fails."""
+    if not (listeners := listeners_of(leaves)):
+        way_out = "ReduceOnPlateau and ThresholdSwitch observe metrics."
+        checks.fail("a scalar that observes a metric", "an adaptive one", name, way_out)
+    metric = checks.metric(metric)
+    for listener, memory in [(one, one.after(metric)) for one in listeners]:
+        listener.remember(memory)
+
+
+def every_memory(listeners: tuple[Any, ...]) -> Iterator[None]:
+    """Give the listeners all the memories that matter to their range, then their own again."""
+    kept = [dict(listener.memory) for listener in listeners]
+    try:
+        for memories in product(*[listener.possible for listener in listeners]):
+            for listener, memory in zip(listeners, memories, strict=True):
+                listener.memory.update(memory)
+            yield
+    finally:
+        for listener, memory in zip(listeners, kept, strict=True):
+            listener.memory.update(memory)
 
 
 Real.register(ScheduledScalar)  # type: ignore[type-abstract]

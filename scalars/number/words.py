@@ -24,6 +24,11 @@ the new value would be a constant of the graph for ever. Call update() before th
 compiled function, not in it."""
 
 
+UNCAPTURED = """\
+{name} cannot observe while mx.compile traces a function that does not capture its \
+state: the scale would stay what it is. Capture scale.state in inputs and in outputs, or \
+attach(optimizer, scale=scale) and capture optimizer.state."""
+
 UNTRACEABLE = """\
 {name} cannot follow the step of an optimizer, because MLX cannot trace it: {error} \
 Use operators and MLX functions, which serve an mx.array, or attach without a horizon \

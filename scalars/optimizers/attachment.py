@@ -27,7 +27,10 @@ from ..training.horizon import Horizon
 from .discover import members
 
 KEY = "scalars"
-SAVED = {"value", "remainder", "progress"}
+
+
+Saved = Mapping[str, Mapping[str, Any]]
+"""What ``state_dict`` of each scalar was when the optimizer's state was saved."""
 
 
 @dataclass(eq=False)
@@ -54,8 +57,8 @@ class Attachment:
         if self.horizon is not None:
             self.clock = Clock(lambda: self.carrier.state["step"], self.horizon.progress)
 
-    def check(self, before: Attachment | None) -> dict[str, float]:
-        """Check that all can be linked; return the progresses that the state holds."""
+    def check(self, before: Attachment | None) -> Saved:
+        """Check that all can be linked; return where the scalars are in the state."""
         if self.model is not None and KEY in self.model:
             self.refuse_parameter()
         known = () if before is None else tuple(before.leaves.values())
@@ -67,6 +70,10 @@ class Attachment:
                     way_out = "detach() it there, or attach both without a horizon."
                     checks.fail(name, rule, leaf, way_out)
             if self.clock is not None:
+                if leaf.adaptive:
+                    rule = "a schedule, which follows from the step, with a horizon"
+                    way_out = "Attach without a horizon, and update the group in the loop."
+                    checks.fail(name, rule, leaf, way_out)
                 mlx_protocol.refuse_untraceable(leaf.at, repr(leaf))
         if before is not None:
             return {}
@@ -87,7 +94,7 @@ class Attachment:
             )
             checks.fail(", ".join(fresh), rule, "progress 0.0", way_out)
 
-    def link(self, saved: Mapping[str, float]) -> None:
+    def link(self, saved: Saved) -> None:
         """Give the optimizers their class, and put the scalars into the state."""
         for member in self.members:
             _become(member, self)
@@ -97,13 +104,14 @@ class Attachment:
             states = {name: leaf._cell.save_progress() for name, leaf in self.leaves.items()}
             self.put(saved, states)
 
-    def saved_in(self, state: Mapping[str, Any]) -> dict[str, float]:
-        """Return the progresses that a state holds, checked to be those of our scalars."""
+    def saved_in(self, state: Mapping[str, Any]) -> Saved:
+        """Return where the scalars are in a state, checked to be ours."""
         if KEY not in state:
             return {}
         saved = state[KEY]
         shaped = isinstance(saved, dict) and all(
-            isinstance(entry, dict) and set(entry) == SAVED for entry in saved.values()
+            isinstance(entry, dict) and {"value", "progress"} <= set(entry)
+            for entry in saved.values()
         )
         if not shaped:
             self.refuse_parameter()
@@ -115,8 +123,12 @@ class Attachment:
             rule = f"the scalars of this optimizer, {sorted(self.leaves)}"
             way_out = "Attach the scalars that it was saved with."
             checks.fail(f"the state's {KEY!r}", rule, sorted(saved), way_out)
-        progresses = {name: saved[name]["progress"] for name in saved}
-        return {name: mlx_protocol.progress_of_bits(bits) for name, bits in progresses.items()}
+        for name, leaf in self.leaves.items():
+            if set(saved[name]) != leaf._cell.saved:
+                rule = f"saved from a scalar such as {leaf!r}, with {sorted(leaf._cell.saved)}"
+                way_out = "Attach the scalars that it was saved with."
+                checks.fail(f"{name} in the state", rule, sorted(saved[name]), way_out)
+        return {name: leaf.saved_state(saved[name]) for name, leaf in self.leaves.items()}
 
     def refuse_parameter(self) -> None:
         """Raise because the key of the state is that of a parameter."""
@@ -124,10 +136,10 @@ class Attachment:
         way_out = "Rename it: the scalars ride in the state under that name."
         checks.fail("the optimizer's state", rule, KEY, way_out)
 
-    def put(self, saved: Mapping[str, float], states: Mapping[str, dict[str, mx.array]]) -> None:
-        """Put the scalars' own states into the carrier's, at the progresses that were saved."""
-        for name, progress in saved.items():
-            self.leaves[name].update(progress)
+    def put(self, saved: Saved, states: Mapping[str, dict[str, mx.array]]) -> None:
+        """Put the scalars' own states into the carrier's, where they were when saved."""
+        for name, state in saved.items():
+            self.leaves[name].load_state_dict(state)
         self.carrier.state[KEY] = dict(states)
 
     def unlink(self) -> None:

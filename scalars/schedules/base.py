@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 from ..number.cell import Cell
 from ..number.checks import Check
 from ..number.leaf import Leaf
+from ..number.scalar import ScheduledScalar, leaves_of, listeners_of
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -62,7 +63,9 @@ class Schedule(Leaf):
                 value = check(f"{name} of {cls.__name__}", getattr(self, name))
                 setattr(self, name, value)
         self.check_together()
-        self._cell = Cell(0.0, float(self.value_at(0.0)))
+        self._cell = self._make_cell()
+        for listener in self._cell.listeners:
+            listener.owners.add(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field while the schedule is made, and never after it."""
@@ -74,10 +77,18 @@ class Schedule(Leaf):
     def check_together(self) -> None:
         """Check what concerns several fields; they are checked one by one before."""
 
+    def _make_cell(self) -> Cell:
+        nested = (getattr(self, f.name) for f in self._fields())
+        leaves = [leaf for value in nested for leaf in _leaves_in(value)]
+        return Cell(0.0, float(self.value_at(0.0)), listeners_of(leaves))
+
     def __repr__(self) -> str:
-        """Return the call that makes this schedule; what has its default is left out."""
+        """Return the call that makes this schedule; what has its default is left out.
+
+        A function shows its name.
+        """
         given = [f.name for f in self._fields() if getattr(self, f.name) != f.default]
-        shown = [f"{name}={getattr(self, name)!r}" for name in given]
+        shown = [f"{name}={_shown(getattr(self, name))}" for name in given]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     @classmethod
@@ -87,9 +98,27 @@ class Schedule(Leaf):
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the arguments and the progress: an independent schedule."""
         arguments = {f.name: getattr(self, f.name) for f in self._fields()}
-        return _restore, (type(self), arguments, self.progress)
+        return _restore, (type(self), arguments, self.state_dict())
 
 
-def _restore(schedule: type[Schedule], arguments: dict[str, Any], progress: float) -> Schedule:
+def _restore(
+    schedule: type[Schedule], arguments: dict[str, Any], state: dict[str, Any]
+) -> Schedule:
     made = schedule(**arguments)
-    return made.update(progress) if progress else made
+    return made if made.state_dict() == state else made.load_state_dict(state)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        items = ", ".join(map(_shown, value))
+        return f"({items},)" if len(value) == 1 else f"({items})"
+    if callable(value) and not isinstance(value, ScheduledScalar):
+        name: str = getattr(value, "__qualname__", None) or repr(value)
+        return name.rpartition("<locals>.")[2]
+    return repr(value)
+
+
+def _leaves_in(value: Any) -> tuple[Leaf, ...]:
+    """Return the leaves of the schedules in a field: of one, or of a tuple of them."""
+    items = value if isinstance(value, tuple) else (value,)
+    return leaves_of(item for item in items if isinstance(item, ScheduledScalar))

@@ -81,8 +81,3 @@ class LambdaValue(Schedule):
         if isinstance(value, bool) or not isinstance(value, AnyReal):
             checks.fail(name, "a real number", value, WAY_OUT, wrong_type=True)
         return checks.real(name, float(value), way_out=WAY_OUT)
-
-    def __repr__(self) -> str:
-        """Return the call that makes this schedule; a function shows its name."""
-        name = getattr(self.function, "__qualname__", None) or repr(self.function)
-        return f"LambdaValue(function={name.rpartition('<locals>.')[2]})"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..number import checks
-from ..number.scalar import ScheduledScalar, leaves_of, update_all
+from ..number.scalar import ScheduledScalar, leaves_of, observe_all, update_all
 from .horizon import Horizon
 
 T = TypeVar("T")
@@ -97,6 +97,31 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             values = self.snapshot()
             for callback in tuple(self._callbacks):
                 callback(progress, values)
+        return self
+
+    def observe(self, metric: float) -> ScalarGroup:
+        """Tell every adaptive scalar in the group a metric, or none if one of them fails.
+
+        On several ranks observe the metric averaged over them, so that all ranks do the
+        same.
+
+        Args:
+            metric: What they are driven by, such as the loss on held-out data.
+
+        Returns:
+            The group itself.
+
+        Raises:
+            ValueError: There is no adaptive scalar in the group.
+            TypeError: ``metric`` is not a real number.
+
+        Example:
+            >>> from scalars import ReduceOnPlateau, ScalarGroup
+            >>> group = ScalarGroup(lr=ReduceOnPlateau(1.0, factor=0.5, patience=0))
+            >>> group.observe(0.3).observe(0.4).snapshot()
+            {'lr': 0.5}
+        """
+        observe_all("the group", self._leaves, metric)
         return self
 
     def snapshot(self) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Scalars that are driven by what training gives: metrics and overflows."""

@@ -1,0 +1,87 @@
+"""What every scalar that observes metrics is: a schedule with a memory."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+from weakref import WeakSet
+
+from ..number import checks
+from ..number.cell import Cell
+from ..number.leaf import Leaf
+from ..schedules.base import Schedule
+
+Memory = dict[str, Any]
+
+
+class Adaptive(Schedule):
+    """A schedule that metrics change: its value follows from the progress and a memory.
+
+    A subclass declares its arguments as a schedule does, writes ``value_at``, which may
+    read ``memory``, and says in ``after`` what a metric makes of the memory. Wherever it
+    is nested, ``observe`` changes the values of all that are made of it.
+    """
+
+    at_first: ClassVar[Mapping[str, int | None]]
+    """The memory before the first metric: counts, and ``None`` for a number not known yet."""
+
+    def __post_init__(self) -> None:
+        self.memory: Memory = dict(self.at_first)
+        """What is remembered of the metrics, in plain numbers."""
+        self.owners: WeakSet[Leaf] = WeakSet()
+        """The schedules that this one is in, at any depth, and itself."""
+        super().__post_init__()
+
+    def _make_cell(self) -> Cell:
+        cell = super()._make_cell()
+        cell.listeners = (self, *cell.listeners)
+        return cell
+
+    @abstractmethod
+    def after(self, metric: float) -> Memory:
+        """Return the memory after a metric, and change nothing."""
+
+    @property
+    @abstractmethod
+    def possible(self) -> Sequence[Memory]:
+        """Memories between which all values lie."""
+
+    def remember(self, memory: Memory) -> None:
+        """Take a memory, and give new values to all that are made of this scalar."""
+        owners = tuple(self.owners)
+        before = dict(self.memory)
+        self.memory.update(memory)
+        try:
+            values = [(leaf, leaf.prepare(min(leaf.progress, 1.0))) for leaf in owners]
+        except BaseException:
+            self.memory.update(before)
+            raise
+        for leaf, value in values:
+            leaf._cell.set(leaf, leaf.progress, value)
+
+    def checked(self, memory: Any) -> Memory:
+        """Check a memory that was saved: counts stay whole, other numbers finite."""
+        name = f"the memory of {type(self).__name__}"
+        checks.keys(name, memory, self.at_first)
+        return {
+            key: checks.optional_real(f"{key} in {name}", memory[key])
+            if first is None
+            else checks.count(f"{key} in {name}", memory[key], least=0)
+            for key, first in self.at_first.items()
+        }
+
+    @property
+    def numbers(self) -> list[float]:
+        """The memory as numbers, for a checkpoint."""
+        return [math.nan if value is None else value for value in self.memory.values()]
+
+    def memory_of(self, numbers: Iterator[float]) -> Memory:
+        """Return the memory whose ``numbers`` come next."""
+        memory: Memory = {}
+        for key, first in self.at_first.items():
+            number = next(numbers)
+            unknown = None if math.isnan(number) else number
+            memory[key] = unknown if first is None else int(number)
+        return memory

@@ -1,0 +1,255 @@
+"""A loss scale that follows overflows: training in float16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_map
+
+from ..number import checks, mlx_protocol, words
+from ..number.cell import Cell
+from ..number.checks import Count, Positive
+from ..number.functions import P
+from ..schedules.base import Schedule
+
+Tree = TypeVar("Tree")
+LARGEST = 2.0**127
+"""The largest power of two in float32."""
+
+
+def _above_1(name: str, value: Any) -> float:
+    rule = "a finite real number above 1"
+    if (number := checks.real(name, value, rule)) <= 1:
+        checks.fail(name, rule, value, "Pass a number such as 2.0.")
+    return number
+
+
+class _OnDevice(Cell):
+    """A cell whose value is an array: compiled functions change it, and nobody reads it."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(0.0, value)
+        self.has_state = True
+        self.put(mx.array(value), mx.array(0))
+
+    def put(self, value: mx.array, streak: mx.array) -> None:
+        """Take a value, and the number of steps without an overflow."""
+        self._state.update(value=value, streak=streak)
+
+    def _put_value(self) -> None:
+        if self.savers:
+            self._state["progress"] = mlx_protocol.progress_bits(self.progress)
+
+    def set(self, owner: Any, progress: float, value: float) -> None:
+        """Take the next progress: it has nothing to do with the value."""
+        self.progress, self.fresh = progress, False
+        self._put_value()
+
+    def read(self) -> mx.array:
+        """Return the value as it is on the device."""
+        return self._state["value"]
+
+    @property
+    def saved(self) -> frozenset[str]:
+        """The keys of the state while the progress is saved."""
+        return frozenset({"value", "streak", "progress"})
+
+    @property
+    def remainder(self) -> mx.array | None:
+        """Nothing: the value is an array of float32."""
+        return None
+
+
+class DynamicLossScale(Schedule):
+    r"""Scale a loss so that small float16 gradients do not vanish, and large ones do not overflow.
+
+    The scale is divided by ``factor``, down to ``minimum``, at a step whose gradients
+    overflow, and multiplied by it after ``growth_interval`` steps without an overflow [1].
+    It lives on the device: nothing waits for it but what asks for a number, such as
+    ``float(scale)``. ``update`` does not change it.
+
+    In a training step::
+
+        loss, grads = loss_and_grad(model, x, y)  # of scale * loss, in float32
+        grads, finite = scale.unscale(grads)
+        scale.apply(optimizer, model, grads, finite)  # or skip the step
+
+    A compiled step captures ``scale.state`` among its inputs and its outputs, or
+    ``optimizer.state`` after ``attach(optimizer, scale=scale)``. Keep the parameters in
+    float32 and cast them to float16 in the loss: an unscaled gradient keeps its dtype,
+    and in float16 the small ones vanish.
+
+    Args:
+        initial: The scale at first, above 0. Default: ``2**15``.
+        factor: What the scale is multiplied and divided by, above 1. Default: ``2.0``.
+        growth_interval: The steps without an overflow until it grows. Default: ``2000``.
+        minimum: The least scale, above 0, at most ``initial``. Default: ``1.0``.
+
+    Raises:
+        ValueError: A number is out of its range.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from scalars import DynamicLossScale
+        >>> scale = DynamicLossScale(1024.0, growth_interval=2)
+        >>> (scale * mx.array(0.5)).item()
+        512.0
+        >>> grads, finite = scale.unscale({"w": mx.array([2048.0])})
+        >>> grads["w"].item(), finite.item()
+        (2.0, True)
+        >>> [float(scale.observe(finite)) for finite in (True, True, False, False)]
+        [1024.0, 2048.0, 1024.0, 512.0]
+
+    [1]: Micikevicius, P. et al., 2018. Mixed precision training. ICLR 2018. As PyTorch's
+    ``GradScaler``, whose ``backoff_factor`` is 1 / factor here.
+    """
+
+    initial: Positive = 2.0**15
+    factor: Annotated[float, _above_1] = 2.0
+    growth_interval: Count = 2000
+    minimum: Positive = 1.0
+
+    def check_together(self) -> None:
+        """Check that the scale starts in its range."""
+        if not self.minimum <= self.initial <= LARGEST:
+            rule = f"from minimum, {self.minimum}, to 2**127"
+            way_out = "Pass a power of two such as 2**15."
+            checks.fail("initial of DynamicLossScale", rule, self.initial, way_out)
+
+    def _make_cell(self) -> Cell:
+        return _OnDevice(self.initial)
+
+    def unscale(self, grads: Tree) -> tuple[Tree, mx.array]:
+        """Return the gradients of the loss itself, and whether all of them are finite.
+
+        Args:
+            grads: The gradients of ``scale * loss``: a tree of arrays.
+
+        Raises:
+            ValueError: There are no gradients.
+        """
+        inverse = 1 / self._cell.read()
+        leaves: list[mx.array] = list(dict(tree_flatten(grads)).values())
+        if not leaves:
+            checks.fail("grads", "a tree of arrays", grads, "Pass what value_and_grad returned.")
+        finite = mx.stack([mx.isfinite(array).all() for array in leaves]).all()
+        unscaled: Tree = tree_map(
+            lambda array: (array.astype(mx.float32) * inverse).astype(array.dtype), grads
+        )
+        return unscaled, finite
+
+    def observe(self, metric: Any) -> DynamicLossScale:
+        """Adjust the scale, without waiting: ``metric`` is whether a step was finite.
+
+        Args:
+            metric: A bool, or an array of one, as ``unscale`` returns it.
+
+        Returns:
+            The scale itself.
+
+        Raises:
+            ValueError: ``mx.compile`` traces a function that does not capture the state.
+            TypeError: ``metric`` is not a bool.
+        """
+        array = isinstance(metric, mx.array) and metric.dtype == mx.bool_ and metric.size == 1
+        if not (array or isinstance(metric, bool)):
+            way_out = "Pass the finite that unscale returned."
+            checks.fail("finite", "True or False", metric, way_out, wrong_type=True)
+        cell: Any = self._cell
+        if mlx_protocol.is_tracing() and not cell.traced:
+            raise ValueError(words.UNCAPTURED.format(name=repr(self)))
+        scale, streak = cell.state["value"], cell.state["streak"] + 1
+        grow = streak >= self.growth_interval
+        grown = mx.where(grow, mx.minimum(scale * self.factor, LARGEST), scale)
+        smaller = mx.maximum(scale / self.factor, self.minimum)
+        streak = mx.where(mx.logical_and(metric, mx.logical_not(grow)), streak, 0)
+        cell.put(mx.where(metric, grown, smaller), streak)
+        return self
+
+    def apply(self, optimizer: Any, model: Any, grads: Any, finite: Any) -> None:
+        """Update the model, or skip the step if it is not finite; then adjust the scale.
+
+        A skipped step leaves the parameters and the whole state of the optimizer, its
+        step count too, as they were.
+
+        Args:
+            optimizer: An MLX optimizer.
+            model: The model that it updates.
+            grads: The gradients that ``unscale`` returned.
+            finite: The bool that ``unscale`` returned.
+
+        Raises:
+            ValueError: ``mx.compile`` traces a function that does not capture the state.
+            TypeError: ``finite`` is not a bool.
+        """
+        optimizer.init(model.trainable_parameters())  # what has a state already keeps it
+        containers = (model.state, optimizer.state)
+        before = tree_map(lambda array: array, containers)
+        optimizer.update(model, grads)
+        for now, then in zip(containers, before, strict=True):
+            _keep_if(finite, now, then)
+        self.observe(finite)
+
+    def value_at(self, progress: P) -> P:
+        """Return the scale now, at any progress."""
+        scale: Any = self._cell.read() if isinstance(progress, mx.array) else float(self)
+        return scale + 0 * progress  # type: ignore[no-any-return]
+
+    def prepare(self, progress: float) -> float:
+        """Return a number that nobody uses: the scale is not read for a new progress."""
+        return 0.0
+
+    @property
+    def adaptive(self) -> bool:
+        """The scale follows from the gradients."""
+        return True
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """The smallest and the largest scale that there can be."""
+        return self.minimum, LARGEST
+
+    def __float__(self) -> float:
+        """Return the scale now: waits for the device."""
+        if self._cell.traced:
+            raise ValueError(words.NO_FLOAT.format(name=repr(self)))
+        return _item(self._cell.state["value"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scale and what it counts, in plain numbers: waits for the device."""
+        streak = int(_item(self._cell.state["streak"]))
+        return {"progress": self.progress, "scale": float(self), "streak": streak}
+
+    def saved_state(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
+        """Return what ``state_dict`` was when the state of the cell was ``arrays``."""
+        progress = mlx_protocol.progress_of_bits(arrays["progress"])
+        scale, streak = _item(arrays["value"]), int(_item(arrays["streak"]))
+        return {"progress": progress, "scale": scale, "streak": streak}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> DynamicLossScale:
+        """Put the scale where it was when ``state_dict`` returned ``state``."""
+        name = f"the state of {self!r}"
+        checks.keys(name, state, ("progress", "scale", "streak"))
+        progress = checks.progress(state["progress"])
+        scale = checks.positive(f"scale in {name}", state["scale"])
+        streak = checks.count(f"streak in {name}", state["streak"], least=0)
+        cell: Any = self._cell
+        cell.put(mx.array(scale), mx.array(streak))
+        cell.set(self, progress, scale)
+        return self
+
+
+def _item(array: Any) -> float:
+    return float(array.item())
+
+
+def _keep_if(finite: Any, now: Any, before: Any) -> None:
+    """Put back what has changed in a container of arrays, in the graph, if not ``finite``."""
+    for key, value in list(now.items() if isinstance(now, dict) else enumerate(now)):
+        if isinstance(value, (dict, list, tuple)):
+            _keep_if(finite, value, before[key])
+        elif isinstance(value, mx.array) and value is not before[key]:
+            now[key] = mx.where(finite, value, before[key])

@@ -1,0 +1,111 @@
+"""A value that is reduced when a metric has stopped improving."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+from ..number import checks
+from ..number.checks import AtLeast0, CountFrom0, Factor
+from ..number.functions import P, maximum, minimum
+from ..schedules.composition import Nested
+from .base import Adaptive, Memory
+
+Mode = Annotated[str, lambda name, value: checks.one_of(name, value, ("min", "max"))]
+ThresholdMode = Annotated[str, lambda name, value: checks.one_of(name, value, ("rel", "abs"))]
+
+
+class ReduceOnPlateau(Adaptive):
+    r"""Reduce a value when a metric has not improved for some time [1].
+
+    .. math:: v(p) = \min(u, \max(f^n u, m)), \quad u = v_{value}(p)
+
+    n is the number of reductions so far: ``observe(metric)`` adds one when the metric has
+    failed to improve more than ``patience`` times in a row, as PyTorch does. Then
+    ``cooldown`` observations are not counted. A metric that is infinite or NaN is never
+    an improvement. Nothing happens at any progress: ``update`` moves only ``value``.
+
+    A metric improves on the best so far, b, when it is below b (1 - threshold) in
+    ``threshold_mode`` "rel", below b - threshold in "abs"; in ``mode`` "max", above
+    b (1 + threshold) or b + threshold. The first finite metric is an improvement.
+
+    Args:
+        value: What is reduced: a number, a scalar, or an expression of scalars, of which
+            only the formula is used.
+        factor: The factor f of a reduction, above 0 and below 1. Default: ``0.1``.
+        patience: How many observations without improvement are let pass. Default: ``10``.
+        mode: "min" if a lower metric is better, "max" if a higher one. Default: ``"min"``.
+        threshold: How much better is an improvement, at least 0. Default: ``1e-4``.
+        threshold_mode: "rel", a part of the best, or "abs". Default: ``"rel"``.
+        cooldown: How many observations after a reduction are not counted. Default: ``0``.
+        minimum: The least value m that a reduction leads to. Default: ``0.0``.
+
+    Raises:
+        ValueError: A number is out of its range, or a mode unknown.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> from scalars import ReduceOnPlateau, Warmup
+        >>> plateau = ReduceOnPlateau(0.1, factor=0.5, patience=1)
+        >>> lr = Warmup(plateau, 0.1).update(0.3)
+        >>> [float(lr.observe(loss)) for loss in (2.0, 1.0, 1.0, 1.0, 0.5)]
+        [0.1, 0.1, 0.1, 0.05, 0.05]
+        >>> plateau.memory
+        {'best': 0.5, 'bad': 0, 'cooldown': 0, 'reductions': 1}
+
+    On several ranks observe the metric averaged over them, so that all ranks do the same.
+
+    [1]: PyTorch's ``ReduceLROnPlateau`` (with ``eps=0``); optax's ``reduce_on_plateau``.
+    """
+
+    value: Nested
+    factor: Factor = 0.1
+    patience: CountFrom0 = 10
+    mode: Mode = "min"
+    threshold: AtLeast0 = 1e-4
+    threshold_mode: ThresholdMode = "rel"
+    cooldown: CountFrom0 = 0
+    minimum: checks.Real = 0.0
+
+    at_first: ClassVar = {"best": None, "bad": 0, "cooldown": 0, "reductions": 0}
+
+    def value_at(self, progress: P) -> P:
+        """Return the value at ``progress``, reduced as often as it was until now."""
+        value: Any = self.value
+        whole: P = value.value_at(progress)
+        reductions: int = self.memory["reductions"]
+        if not reductions:
+            return whole
+        return minimum(whole, maximum(whole * self.factor**reductions, self.minimum))  # type: ignore[no-any-return]
+
+    def after(self, metric: float) -> Memory:
+        """Return the memory after a metric: compare, cool down, reduce, in PyTorch's order."""
+        best, bad, cooldown, reductions = self.memory.values()
+        if self._improves(metric, best):
+            best, bad = metric, 0
+        else:
+            bad += 1
+        if cooldown:
+            cooldown, bad = cooldown - 1, 0
+        if bad > self.patience:
+            cooldown, bad, reductions = self.cooldown, 0, reductions + 1
+        return dict(zip(self.memory, (best, bad, cooldown, reductions), strict=True))
+
+    def _improves(self, metric: float, best: float | None) -> bool:
+        if not math.isfinite(metric) or best is None:
+            return math.isfinite(metric)
+        margin = self.threshold if self.mode == "max" else -self.threshold
+        bound = best * (1 + margin) if self.threshold_mode == "rel" else best + margin
+        return metric > bound if self.mode == "max" else metric < bound
+
+    @property
+    def possible(self) -> Sequence[Memory]:
+        """Never reduced, reduced once, and so often that the minimum is reached."""
+        return [{**self.at_first, "reductions": n} for n in (0, 1, 100_000)]
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        value: Any = self.value
+        return value.knots  # type: ignore[no-any-return]

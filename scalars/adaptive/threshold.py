@@ -1,0 +1,123 @@
+"""A value that goes on to the next when a metric meets a condition."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar
+
+from ..number import checks
+from ..number.functions import P
+from ..schedules.composition import Several
+from .base import Adaptive, Memory
+
+Condition = str | Callable[[float], bool]
+
+COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+WRITTEN = re.compile(r"\s*(<=|>=|<|>)\s*(\S+)\s*")
+
+
+def condition(name: str, value: Any) -> Condition:
+    """Check that ``value`` is a comparison, such as "< 0.5", or a function of the metric."""
+    way_out = 'Write "< 0.5", or lambda metric: metric < 0.5.'
+    rule = "a comparison with a number, or a function of the metric"
+    if isinstance(value, str):
+        try:
+            checks.real(name, float(WRITTEN.fullmatch(value)[2]))  # type: ignore[index]
+        except (TypeError, ValueError):
+            checks.fail(name, rule, value, way_out)
+        return value
+    if not callable(value):
+        checks.fail(name, rule, value, way_out, wrong_type=True)
+    return value  # type: ignore[no-any-return]
+
+
+def _conditions(name: str, value: Any) -> tuple[Condition, ...]:
+    return checks.each(name, value, condition)
+
+
+class ThresholdSwitch(Adaptive):
+    r"""Go on to the next scalar when a metric meets a condition [1].
+
+    .. math:: v(p) = v_i(p)
+
+    i is 0 at first. ``observe(metric)`` adds one to it when condition i holds; there is no
+    way back, and one observation is one step at most. A metric that is infinite or NaN
+    meets no condition. All scalars run over the whole run: at progress p the present one
+    has its value at p.
+
+    Args:
+        scalars: Scalars, expressions of scalars, or numbers. Only their formulas are used.
+        conditions: When one gives way to the next, one fewer than scalars: comparisons
+            of the metric with a number, such as "< 0.5" (or <=, >, >=), or functions of
+            the metric that return a bool.
+
+    Raises:
+        ValueError: ``conditions`` are not one fewer, or a text is no such comparison.
+        TypeError: An item of ``scalars`` is neither a scalar nor a number, or a condition
+            neither a text nor a function.
+
+    Example:
+        >>> from scalars import Linear, ThresholdSwitch
+        >>> weight = ThresholdSwitch([0.0, Linear(0.0, 1.0)], ["< 0.5"]).update(0.25)
+        >>> [float(weight.observe(loss)) for loss in (2.0, 0.4, 2.0)]
+        [0.0, 0.25, 0.25]
+
+    On several ranks observe the metric averaged over them, so that all ranks do the same.
+
+    [1]: fast.ai moves to the next loss when a criterion is met.
+    """
+
+    scalars: Several
+    conditions: Annotated[Sequence[Condition], _conditions]
+
+    at_first: ClassVar = {"index": 0}
+
+    def check_together(self) -> None:
+        """Check that there is a condition between any two scalars."""
+        name = "conditions of ThresholdSwitch"
+        checks.one_fewer(name, self.conditions, self.scalars, "scalars", "condition")
+
+    def value_at(self, progress: P) -> P:
+        """Return the value of the present scalar."""
+        scalars: Any = self.scalars
+        return scalars[self.memory["index"]].value_at(progress)  # type: ignore[no-any-return]
+
+    def after(self, metric: float) -> Memory:
+        """Return the memory after a metric."""
+        index = self.memory["index"]
+        met = (
+            index < len(self.conditions)
+            and math.isfinite(metric)
+            and _holds(self.conditions[index], metric)
+        )
+        return {"index": index + met}
+
+    def checked(self, memory: Any) -> Memory:
+        """Check a memory that was saved: there must be such a scalar."""
+        index = super().checked(memory)["index"]
+        if index >= len(self.scalars):
+            rule = f"below the number of scalars, {len(self.scalars)}"
+            way_out = "Load it into the scalars it was saved from."
+            checks.fail("index in the memory of ThresholdSwitch", rule, index, way_out)
+        return {"index": index}
+
+    @property
+    def possible(self) -> Sequence[Memory]:
+        """Each of the scalars."""
+        return [{"index": i} for i in range(len(self.scalars))]
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        scalars: Any = self.scalars
+        return tuple(sorted({knot for one in scalars for knot in one.knots}))
+
+
+def _holds(condition: Condition, metric: float) -> bool:
+    if not isinstance(condition, str):
+        return bool(condition(metric))
+    symbol, bound = WRITTEN.fullmatch(condition).groups()  # type: ignore[union-attr]
+    return bool(COMPARISONS[symbol](metric, float(bound)))
