@@ -34,6 +34,7 @@ from .schedules.base import Schedule as Schedule
 from .schedules.composition import Repeat as Repeat
 from .schedules.composition import Reversed as Reversed
 from .schedules.composition import Sequence as Sequence
+from .schedules.composition import Truncated as Truncated
 from .schedules.composition import Warmup as Warmup
 from .schedules.composition import WarmupStableDecay as WarmupStableDecay
 from .schedules.composition import Warp as Warp
@@ -45,7 +46,13 @@ from .schedules.stepwise import MultiStepDecay as MultiStepDecay
 from .schedules.stepwise import PiecewiseConstant as PiecewiseConstant
 from .schedules.stepwise import PiecewiseInterpolate as PiecewiseInterpolate
 from .schedules.stepwise import StepDecay as StepDecay
-from .tools.config import from_name as from_name
+from .tools.config import from_config as from_config
+from .tools.config import to_config as to_config
+from .tools.flags import add_arguments as add_arguments
+from .tools.flags import from_arguments as from_arguments
+from .tools.names import from_name as from_name
+from .tools.parsing import parse as parse
+from .tools.registry import register as register
 from .training.group import ScalarGroup as ScalarGroup
 from .training.horizon import Horizon as Horizon
 from .training.phases import Phase as Phase

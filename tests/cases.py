@@ -38,6 +38,7 @@ from scalars import (
     StepDecay,
     Tanh,
     ThresholdSwitch,
+    Truncated,
     Warmup,
     WarmupStableDecay,
     Warp,
@@ -269,6 +270,12 @@ CASES = [
     Case(lambda: Repeat(3, 7), (3, 3), {0: 3, 0.5: 3, 1: 3}),
     Case(lambda: Reversed(Exponential(1.0, 0.01)), (0.01, 1), {0: 0.01, 0.5: 0.1, 1: 1}),
     Case(lambda: Warp(CosineAnnealing(1.0), 2), (0, 1), {0: 1, 0.5**0.5: 0.5, 1: 0}),
+    Case(lambda: Truncated(CosineAnnealing(1.0), 0.5), (0.5, 1), {0: 1, 2 / 3: 0.75, 1: 0.5}),
+    Case(
+        lambda: Truncated(Warmup(1.0, 0.2), 0.4),
+        (0, 1),
+        {0: 0, 0.25: 0.5, 0.5: 1, 0.75: 1, 1: 1},
+    ),
     Case(lambda: Warp(Linear(0.0, 1.0) * 2, 0.5), (0, 2), {0: 0, 0.25: 1, 1: 2}),
     Case(
         lambda: Warmup(Repeat(Cyclic(0.5, 1.0, 0.5) * 2, 2), 0.2),

@@ -39,6 +39,7 @@ from scalars import (
     StepDecay,
     Tanh,
     ThresholdSwitch,
+    Truncated,
     Warmup,
     WarmupStableDecay,
     Warp,
@@ -164,6 +165,7 @@ GOOD: dict[type[Schedule], dict[str, Any]] = {
     },
     Repeat: {"schedule": Linear(1.0, 2.0), "times": 3, "decay": 1.0},
     Reversed: {"schedule": Linear(1.0, 2.0)},
+    Truncated: {"schedule": Linear(1.0, 2.0), "end": 0.5},
     Warp: {"schedule": Linear(1.0, 2.0), "power": 2.0},
     Sequence: {"schedules": [Linear(1.0, 2.0), 3.0], "boundaries": [0.5]},
     Warmup: {"schedule": Linear(1.0, 2.0), "fraction": 0.1, "start": 0.0, "curve": "linear"},
@@ -263,6 +265,7 @@ BAD: dict[str, list[Any]] = {
 BAD_IN: dict[tuple[type[Schedule], str], list[Any]] = {
     (CosineAnnealingWarmRestarts, "decay"): NOT_NUMBERS,
     (Repeat, "decay"): NOT_NUMBERS,
+    (Truncated, "end"): [*OUT_OF_RUN, 0, 1e-9],
     (ReduceOnPlateau, "value"): [*NOT_SCALARS, [1.0]],
     (ReduceOnPlateau, "factor"): [*NOT_NUMBERS, 0, 1, -0.1, 10],
     (DynamicLossScale, "factor"): [*NOT_NUMBERS, 0, 1, 0.5],

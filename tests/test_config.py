@@ -1,119 +1,212 @@
-"""Schedules by the names of Hugging Face and SambaFlow."""
+"""Plain data, as JSON, TOML and YAML hold it: there and back."""
 
 from __future__ import annotations
 
-import math
+import json
 from typing import Any
 
+import mlx.core as mx
 import pytest
+from mlx_lm.tuner.utils import build_schedule
 
-from scalars import Horizon, from_name
-from scalars.tools.config import NAMES
+from scalars import (
+    Constant,
+    CosineAnnealing,
+    Horizon,
+    LambdaValue,
+    Linear,
+    Phase,
+    Phases,
+    ScalarGroup,
+    ScheduledScalar,
+    ThresholdSwitch,
+    Warmup,
+    from_config,
+    register,
+    to_config,
+)
+from scalars.tools.registry import REGISTERED
 
-from .test_parity import GOLDEN, PARAMETERS
+from .cases import CASES, Case
+from .test_parsing import Bump
 
-# The name, how to ask for it, and the row of the golden table that has its values.
-HUGGING_FACE = [
-    ("constant", {}, "get_constant_schedule(opt)"),
-    ("constant_with_warmup", {"warmup_steps": "w"}, "get_constant_schedule_with_warmup(opt, w)"),
-    ("linear", {"warmup_steps": "w"}, "get_linear_schedule_with_warmup(opt, w, T)"),
-    ("cosine", {"warmup_steps": "w"}, "get_cosine_schedule_with_warmup(opt, w, T)"),
-    (
-        "cosine_with_restarts",
-        {"warmup_steps": "w", "num_cycles": 3},
-        "get_cosine_with_hard_restarts_schedule_with_warmup(opt, w, T, 3)",
-    ),
-    (
-        "cosine_with_min_lr",
-        {"warmup_steps": "w", "end_ratio": "e / s"},
-        "get_cosine_with_min_lr_schedule_with_warmup(opt, w, T, min_lr=e)",
-    ),
-    (
-        "polynomial",
-        {"warmup_steps": "w", "end_ratio": "e / s", "power": "k"},
-        "get_polynomial_decay_schedule_with_warmup(opt, w, T, e, k)",
-    ),
-    ("inverse_sqrt", {"warmup_steps": "w"}, "get_inverse_sqrt_schedule(opt, w)"),
-    (
-        "warmup_stable_decay",
-        {"warmup_steps": "w", "decay_steps": "n"},
-        "get_wsd_schedule(opt, w, n, T)",
-    ),
-    (
-        "cosine_warmup_with_min_lr",
-        {"warmup_steps": "w", "end_ratio": "e / s"},
-        "get_cosine_with_min_lr_schedule_with_warmup_lr_rate(opt, w, T, min_lr=e)",
-    ),
-]
+GRID = [i / 97 for i in range(98)]
+PLAIN = [case for case in CASES if "LambdaValue" not in str(case)]
 
 
-@pytest.mark.parametrize(("name", "arguments", "row"), HUGGING_FACE)
-@pytest.mark.parametrize("parameters", PARAMETERS, ids=lambda p: f"T={p['T']}")
-def test_hugging_face(
-    name: str, arguments: dict[str, Any], row: str, parameters: dict[str, Any]
-) -> None:
-    given = {k: eval(v, {}, parameters) if isinstance(v, str) else v for k, v in arguments.items()}
-    total = parameters["T"]
-    schedule = from_name(name, parameters["s"], total, **given)
-    values = GOLDEN["values"].get(f"transformers | {row}")
-    values = by_hand(parameters) if values is None else values[PARAMETERS.index(parameters)]
-    for step in range(total + 1 if name != "cosine_warmup_with_min_lr" else total):
-        assert schedule.at(step / total) == pytest.approx(values[step], rel=1e-12, abs=0), step
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_every_schedule_comes_back_through_json(case: Case) -> None:
+    scalar = case.make()
+    config = json.loads(json.dumps(to_config(scalar), allow_nan=False))
+    again: Any = from_config(config)
+    assert repr(again) == repr(scalar)
+    assert [again.at(p) for p in GRID] == [scalar.at(p) for p in GRID]
+    assert to_config(again) == config
 
 
-def by_hand(parameters: dict[str, Any]) -> list[float]:
-    """The formula of cosine_warmup_with_min_lr, from its source."""
-    total, warmup, s, least = parameters["T"], parameters["w"], parameters["s"], parameters["e"]
-    values = []
-    for step in range(total):
-        if step < warmup:
-            values.append(s * (step + 1) / warmup)
-        else:
-            done = (step - warmup + 1) / (total - warmup)
-            values.append(least + (s - least) * (1 + math.cos(math.pi * done)) / 2)
-    return values
-
-
-def test_sambaflow() -> None:
-    """Cosine ends at a tenth of the peak, polynomial is linear and ends at 0, fixed is fixed."""
-    cosine = from_name("cosine_schedule_with_warmup", 2.0, 100, warmup_steps=20)
-    assert [cosine.at(p) for p in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 1, 2, 1.1, 0.2])
-    line = from_name("polynomial_decay_schedule_with_warmup", 2.0, 100, warmup_steps=20)
-    assert [line.at(p) for p in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 1, 2, 1, 0])
-    other = from_name("polynomial_decay_schedule_with_warmup", 2.0, Horizon(100), end_ratio=0.5)
-    assert [other.at(p) for p in (0, 0.5, 1)] == pytest.approx([2, 1.5, 1])
-    assert [from_name("fixed_lr", 2.0, 100).at(p) for p in (0, 1)] == [2, 2]
-
-
-def test_every_name_is_tested() -> None:
-    tested = {name for name, _, _ in HUGGING_FACE} | {
-        "fixed_lr",
-        "cosine_schedule_with_warmup",
-        "polynomial_decay_schedule_with_warmup",
+def test_the_form() -> None:
+    """What a user would write by hand."""
+    assert to_config(1 - Warmup(CosineAnnealing(0.1, end=0.01), 0.2)) == {
+        "operation": "subtract",
+        "operands": [
+            1,
+            {
+                "name": "Warmup",
+                "schedule": {"name": "CosineAnnealing", "start": 0.1, "end": 0.01},
+                "fraction": 0.2,
+            },
+        ],
     }
-    assert tested == set(NAMES)
+
+
+def test_groups_and_plans() -> None:
+    group = ScalarGroup({"lr": Linear(0.1, 0.0) * 2, "layers.0.p": CosineAnnealing(0.1)})
+    assert repr(from_config(json.loads(json.dumps(to_config(group))))) == repr(group)
+    settings: dict[str, Any] = {"size": [8, 8], "data": "train", "augment": {"flip": True, "x": 0}}
+    plan = Phases([Phase(1.5, lr=Linear(0.0, 0.1), **settings), Phase(2, batch=64, none=None)])
+    again = from_config(json.loads(json.dumps(to_config(plan))))
+    assert repr(again) == repr(plan)
+    assert isinstance(again, Phases)
+    assert again.update(0).current == settings
+    written = from_config({"group": {"lr": "Linear(0.1, 0.0)", "wd": 0.5}})
+    assert repr(written) == "ScalarGroup(lr=Linear(start=0.1, end=0.0), wd=Constant(value=0.5))"
+
+
+def test_texts_and_numbers() -> None:
+    assert repr(from_config("Linear(1, 0) * 2")) == "Linear(start=1, end=0) * 2"
+    assert from_config(0.5) == Constant(0.5)
+
+
+def test_the_users_own() -> None:
+    with pytest.raises(ValueError, match="a schedule must be one that has a name, got Bump"):
+        to_config(Bump(2.0))
+    register("Bump", Bump)
+    try:
+        config = to_config(Warmup(Bump(2.0), 0.5))
+        assert config["schedule"] == {"name": "Bump", "height": 2.0}
+        assert from_config(config).at(0.75) == 2.0  # type: ignore[union-attr]
+    finally:
+        REGISTERED.clear()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
+    ("scalar", "error", "message"),
     [
-        (("cosin", 1.0, 10), ValueError, "name must be one of 'constant', .*, got 'cosin'"),
-        ((3, 1.0, 10), TypeError, "name must be one of"),
-        (("cosine", 0.0, 10), ValueError, "peak must be a finite real number above 0, got 0.0"),
-        (("cosine", 1.0, 0), ValueError, "total_steps of Horizon must be"),
-        (("cosine", 1.0, 10, 11), ValueError, "steps must be from 0 to total_steps, 10, got 11"),
-        (("cosine", 1.0, 10, 0, 1.5), ValueError, "end_ratio must be a fraction"),
-        (("fixed_lr", 1.0, 10, 5), ValueError, "must be left out for 'fixed_lr'"),
-        (("cosine_with_min_lr", 1.0, 10), ValueError, "end_ratio must be given"),
-        (("warmup_stable_decay", 1.0, 10), ValueError, "decay_steps must be given"),
+        (LambdaValue(lambda p: p), ValueError, "one that has a name, got LambdaValue"),
+        (ThresholdSwitch([1, 2], [lambda m: True]), ValueError, "must be plain data, got <func"),
+        (Phases([Phase(1, lr=Linear(0, 1), data=object())]), ValueError, "must be plain data"),
+        (3, TypeError, "scalar must be made of schedules, got 3"),
     ],
 )
-def test_bad_input(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+def test_what_data_cannot_hold(scalar: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        from_name(*arguments)
+        to_config(scalar)
 
 
-def test_unknown_options() -> None:
-    message = "an option must be one that 'polynomial' takes: power, got 'num_cycles'"
-    with pytest.raises(ValueError, match=message):
-        from_name("polynomial", 1.0, 10, num_cycles=2)
+LINEAR = {"name": "Linear", "start": 0, "end": 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        (None, TypeError, "config must be a mapping, a text or a number, got None"),
+        (True, TypeError, "config must be a mapping, a text or a number, got True"),
+        ([LINEAR], TypeError, "config must be a mapping"),
+        ({}, ValueError, "config must be a mapping with 'name', 'operation', 'group' or 'phases'"),
+        ({"start": 1}, ValueError, "config must be a mapping with 'name'"),
+        ({"name": 3}, ValueError, "config must be a mapping with 'name'"),
+        ({"name": "Linaer"}, ValueError, "the name in the config must be .* Did you mean Linear?"),
+        ({"name": "Linear"}, ValueError, "Linear in the config must be called as Linear"),
+        ({**LINEAR, "more": 1}, ValueError, "unexpected keyword argument 'more'"),
+        ({**LINEAR, "end": "1"}, TypeError, "end of Linear must be a finite real number"),
+        ({1: 2}, ValueError, "a key in a config must be a string, got 1"),
+        ({"operation": "add"}, ValueError, "config must be a mapping with"),
+        ({"operation": "plus", "operands": [1, LINEAR]}, ValueError, "operation .* must be one of"),
+        ({"operation": "add", "operands": 3}, TypeError, "operands in the config must be a list"),
+        ({"operation": "add", "operands": [1, 2]}, ValueError, "at least one schedule"),
+        ({"operation": "add", "operands": [LINEAR]}, ValueError, "2 schedules or numbers"),
+        ({"operation": "add", "operands": [LINEAR, "1"]}, TypeError, "an operand in the config"),
+        ({"operation": "astype", "operands": [LINEAR, "int8"]}, ValueError, "a schedule and 'flo"),
+        ({"group": 3}, ValueError, "group in the config must be a mapping"),
+        ({"group": {}}, ValueError, "ScalarGroup must be given at least one scalar"),
+        ({"group": {"a": None}}, ValueError, "an item of a config must be a schedule"),
+        ({"phases": 3}, TypeError, "phases in the config must be a list"),
+        ({"phases": [3]}, TypeError, "a phase in the config must be a mapping"),
+        ({"phases": [{"duration": 1}]}, ValueError, "a phase in the config must be a mapping with"),
+        ({"phases": [{"duration": 1, "settings": 2}]}, ValueError, "settings of a phase must be"),
+        ({"phases": []}, ValueError, "phases must be at least one Phase"),
+        ({"name": "Phase", "duration": 1}, ValueError, "Phase in the config must be called as"),
+        ({"name": "abs", "x": 1}, ValueError, "abs in the config must be called as abs"),
+    ],
+)
+def test_bad_configs(config: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        from_config(config)
+
+
+def test_deep_configs() -> None:
+    config: Any = LINEAR
+    for _ in range(5000):
+        config = {"name": "Reversed", "schedule": config}
+    with pytest.raises(ValueError, match="config must be nested at most 50 deep"):
+        from_config(config)
+
+
+MLX_LM: list[tuple[dict[str, Any], int]] = [
+    # The block, and the steps of the run; the first one is of mlx-lm's lora_config.yaml.
+    ({"name": "cosine_decay", "warmup": 100, "warmup_init": 1e-7, "arguments": [1e-5, 1000, 1e-7]}, 1000),
+    ({"name": "cosine_decay", "arguments": [1e-5, 1000]}, 1000),
+    ({"name": "cosine_decay", "arguments": [1e-5, 300, 1e-6]}, 1000),
+    ({"name": "cosine_decay", "arguments": [1e-5, 1500, 1e-6]}, 777),
+    ({"name": "cosine_decay", "warmup": 7, "arguments": [1e-5, 31]}, 100),
+    ({"name": "linear_schedule", "warmup": 9, "arguments": [1e-3, 1e-4, 90]}, 100),
+    ({"name": "linear_schedule", "arguments": [1e-4, 1e-3, 250]}, 100),
+    ({"name": "exponential_decay", "warmup": 10, "arguments": [1e-3, 0.99]}, 200),
+    ({"name": "exponential_decay", "arguments": [1e-3, 0.9]}, 50),
+    ({"name": "step_decay", "warmup": 3, "arguments": [1e-3, 0.5, 40]}, 201),
+    ({"name": "step_decay", "arguments": [1e-3, 0.5, 400]}, 201),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("block", "iters"), MLX_LM, ids=lambda value: str(value))
+def test_mlx_lm(block: dict[str, Any], iters: int) -> None:
+    """Every step of the run has the value of the schedule that mlx-lm itself builds."""
+    theirs = build_schedule(block)
+    for config, horizon in (
+        (block, Horizon(iters)),
+        ({"iters": iters, "lr_schedule": block, "learning_rate": 1.0}, None),
+    ):
+        scalar = from_config(config, horizon)
+        assert isinstance(scalar, ScheduledScalar)
+        for step in range(iters):
+            value = theirs(mx.array(step)) if callable(theirs) else theirs
+            expected = float(value)
+            assert scalar.at(step / iters) == pytest.approx(expected, rel=1e-5, abs=1e-11), step
+        assert repr(from_config(repr(scalar))) == repr(scalar)
+
+
+BLOCK = {"name": "cosine_decay", "warmup": 10, "arguments": [1e-5, 100]}
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        (BLOCK, ValueError, "horizon must be given for a schedule of mlx-lm"),
+        ({"lr_schedule": BLOCK}, ValueError, "horizon must be given"),
+        ({"lr_schedule": 3, "iters": 10}, TypeError, "lr_schedule must be a mapping"),
+        ({"lr_schedule": BLOCK, "iters": 0}, ValueError, "total_steps of Horizon"),
+        ({"lr_schedule": BLOCK, "iters": 11}, ValueError, "warmup in lr_schedule must be shorter"),
+        ({"lr_schedule": {**BLOCK, "name": "cos"}, "iters": 99}, ValueError, "must be one of 'cos"),
+        ({"lr_schedule": {**BLOCK, "arguments": [1]}, "iters": 99}, ValueError, "as many as cosi"),
+        ({"lr_schedule": {**BLOCK, "arguments": 1}, "iters": 99}, TypeError, "must be a list"),
+        ({"lr_schedule": {**BLOCK, "arguments": [1, "a"]}, "iters": 99}, TypeError, "item 1 of"),
+        ({"lr_schedule": {**BLOCK, "arguments": [1, 0.5]}, "iters": 99}, TypeError, "whole number"),
+        ({"lr_schedule": {**BLOCK, "warmup": -1}, "iters": 99}, ValueError, "warmup in lr_schedule"),
+        ({"lr_schedule": {**BLOCK, "more": -1}, "iters": 99}, ValueError, "must be a mapping of"),
+    ],
+)  # fmt: skip
+def test_bad_blocks(config: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        from_config(config)
+    with pytest.raises(TypeError, match="horizon must be a Horizon"):
+        from_config(BLOCK, 100)  # type: ignore[arg-type]

@@ -50,15 +50,22 @@ def test_the_public_names() -> None:
         "StepDecay",
         "Tanh",
         "ThresholdSwitch",
+        "Truncated",
         "Warmup",
         "WarmupStableDecay",
         "Warp",
+        "add_arguments",
         "attach",
         "clip",
         "detach",
+        "from_arguments",
+        "from_config",
         "from_name",
         "maximum",
         "minimum",
+        "parse",
+        "register",
+        "to_config",
     }
 
 

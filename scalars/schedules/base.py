@@ -87,9 +87,13 @@ class Schedule(Leaf):
 
         A function shows its name.
         """
-        given = [f.name for f in self._fields() if getattr(self, f.name) != f.default]
-        shown = [f"{name}={_shown(getattr(self, name))}" for name in given]
+        shown = [f"{name}={_shown(value)}" for name, value in self.given().items()]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def given(self) -> dict[str, Any]:
+        """Return the arguments that are not their defaults, by name."""
+        values = [(f, getattr(self, f.name)) for f in self._fields()]
+        return {f.name: value for f, value in values if value != f.default}
 
     @classmethod
     def _fields(cls) -> tuple[Field[Any], ...]:

@@ -280,6 +280,43 @@ class Reversed(Schedule):
         return tuple([1 - knot for knot in reversed(schedule.knots)])
 
 
+class Truncated(Schedule):
+    r"""Run only the first part of a schedule: the run ends before the schedule does.
+
+    .. math:: v(p) = v_{schedule}(e\, p)
+
+    Args:
+        schedule: A scalar, an expression of scalars, or a number.
+        end: The progress e of the schedule at the end of the run, above 0 and up to 1.
+
+    Raises:
+        ValueError: ``end`` is not in the range.
+        TypeError: ``schedule`` is neither a scalar nor a number, or ``end`` no number.
+
+    Example:
+        >>> from scalars import Linear, Truncated
+        >>> [Truncated(Linear(1.0, 0.0), end=0.5).at(p) for p in (0, 0.5, 1)]
+        [1.0, 0.75, 0.5]
+
+    As a ``cosine_decay`` of MLX whose steps are more than those of the run.
+    """
+
+    schedule: Nested
+    end: Annotated[float, checks.span]
+
+    def value_at(self, progress: P) -> P:
+        """Return schedule(end p)."""
+        schedule: Any = self.schedule
+        return schedule.value_at(self.end * progress)  # type: ignore[no-any-return]
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        schedule: Any = self.schedule
+        within = {knot / self.end for knot in schedule.knots if knot < self.end}
+        return tuple(sorted({*within, 0.0, 1.0}))
+
+
 class Warp(Schedule):
     r"""Run a schedule on a clock that is slow at first (a power above 1) or fast.
 

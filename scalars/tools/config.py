@@ -1,171 +1,191 @@
-"""Schedules by name: Hugging Face's and SambaFlow's."""
+"""Scalars from plain data, as JSON, TOML and YAML hold it, and back."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
+import mlx.core as mx
+
 from ..number import checks
-from ..schedules.annealing import Constant, CosineAnnealing, InverseSqrt, Linear, Polynomial
+from ..number.expression import Expression, View
+from ..number.operators import OPERATIONS
+from ..number.scalar import ScheduledScalar
+from ..schedules.annealing import Constant
 from ..schedules.base import Schedule
-from ..schedules.composition import Repeat, Sequence, Warmup, WarmupStableDecay
+from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
+from ..training.phases import Phase, Phases
+from . import mlx_lm, registry
+from .parsing import DEEPEST, parse
+
+Made = ScheduledScalar | ScalarGroup | Phases
 
 
-class _Run:
-    """What all of the makers below are given: the peak, the warm-up and the end."""
+def to_config(scalar: Made) -> dict[str, Any]:
+    """Return the plain data that ``from_config`` makes a scalar, a group or a plan of.
 
-    def __init__(
-        self, peak: float, horizon: Horizon, warmup_steps: float, end: float | None
-    ) -> None:
-        self.peak, self.horizon, self.end = peak, horizon, end
-        self.warmup = horizon.fraction(steps=warmup_steps)
-        self.warmup_steps = warmup_steps
-
-    def end_or(self, ratio: float) -> float:
-        """Return the end value: what was asked for, or this part of the peak."""
-        return self.peak * ratio if self.end is None else self.end
-
-    def warm(self, schedule: Schedule | float) -> Schedule:
-        return Warmup(schedule, self.warmup)
-
-
-def _constant(run: _Run) -> Schedule:
-    return Constant(run.peak)
-
-
-def _constant_with_warmup(run: _Run) -> Schedule:
-    return run.warm(run.peak)
-
-
-def _linear(run: _Run) -> Schedule:
-    return run.warm(Linear(run.peak, run.end_or(0.0)))
-
-
-def _cosine(run: _Run) -> Schedule:
-    return run.warm(CosineAnnealing(run.peak, run.end_or(0.0)))
-
-
-def _cosine_to_a_tenth(run: _Run) -> Schedule:
-    return run.warm(CosineAnnealing(run.peak, run.end_or(0.1)))
-
-
-def _cosine_with_restarts(run: _Run, num_cycles: int = 1) -> Schedule:
-    return run.warm(Repeat(CosineAnnealing(run.peak, run.end_or(0.0)), num_cycles))
-
-
-def _polynomial(run: _Run, power: float = 1.0) -> Schedule:
-    end = 1e-7 if run.end is None else run.end
-    return run.warm(Polynomial(run.peak, end, power))
-
-
-def _polynomial_to_0(run: _Run, power: float = 1.0) -> Schedule:
-    return run.warm(Polynomial(run.peak, run.end_or(0.0), power))
-
-
-def _inverse_sqrt(run: _Run, timescale: float | None = None) -> Schedule:
-    steps = timescale if timescale is not None else run.warmup_steps or 10_000
-    remaining = run.horizon.total_steps - run.warmup_steps
-    return run.warm(InverseSqrt(run.peak, steps / max(remaining, 1)))
-
-
-def _cosine_with_min_lr(run: _Run) -> Schedule:
-    if run.end is None:
-        way_out = "Pass the least rate as a part of the peak: end_ratio=0.1."
-        checks.fail("end_ratio", "given for this name", None, way_out)
-    return _cosine(run)
-
-
-def _cosine_warmup_with_min_lr(run: _Run) -> Schedule:
-    # A step ahead of the others: it starts at peak / warmup_steps and ends at the last step.
-    _cosine_with_min_lr(run)
-    total, warmup, end = run.horizon.total_steps, run.warmup_steps, run.end_or(0.0)
-    parts: list[Schedule | float] = [CosineAnnealing(run.peak, end), end]
-    boundaries = [(total - 1) / total]
-    if warmup > 1:
-        parts.insert(0, Linear(run.peak / warmup, run.peak))
-        boundaries.insert(0, (warmup - 1) / total)
-    return Sequence(parts, boundaries)
-
-
-def _warmup_stable_decay(run: _Run, decay_steps: float, curve: str = "cosine") -> Schedule:
-    decay = run.horizon.fraction(steps=decay_steps)
-    return WarmupStableDecay(run.peak, run.warmup, decay, 0.0, run.end_or(0.0), curve)
-
-
-NAMES: dict[str, Callable[..., Schedule]] = {
-    # Hugging Face
-    "constant": _constant,
-    "constant_with_warmup": _constant_with_warmup,
-    "linear": _linear,
-    "cosine": _cosine,
-    "cosine_with_restarts": _cosine_with_restarts,
-    "cosine_with_min_lr": _cosine_with_min_lr,
-    "cosine_warmup_with_min_lr": _cosine_warmup_with_min_lr,
-    "polynomial": _polynomial,
-    "inverse_sqrt": _inverse_sqrt,
-    "warmup_stable_decay": _warmup_stable_decay,
-    # SambaFlow
-    "fixed_lr": _constant,
-    "cosine_schedule_with_warmup": _cosine_to_a_tenth,
-    "polynomial_decay_schedule_with_warmup": _polynomial_to_0,
-}
-
-
-def from_name(
-    name: str,
-    peak: float,
-    total_steps: int | Horizon,
-    warmup_steps: float = 0,
-    end_ratio: float | None = None,
-    **options: Any,
-) -> Schedule:
-    """Make the schedule that Hugging Face or SambaFlow calls by a name.
-
-    Steps are turned into fractions of the run; a ``Horizon`` says how. The values at
-    every step are those of the library, whose defaults are kept: most end at 0,
-    "polynomial" at 1e-7, "cosine_schedule_with_warmup" at a tenth of the peak.
+    It says how they are made, not where they are: ``state_dict`` says that. What has
+    its default is left out.
 
     Args:
-        name: "constant", "constant_with_warmup", "linear", "cosine",
-            "cosine_with_restarts", "cosine_with_min_lr", "cosine_warmup_with_min_lr",
-            "polynomial", "inverse_sqrt", "warmup_stable_decay"; or SambaFlow's
-            "fixed_lr", "cosine_schedule_with_warmup",
-            "polynomial_decay_schedule_with_warmup".
-        peak: The highest value: the learning rate.
-        total_steps: The steps of the run, or its ``Horizon``.
-        warmup_steps: The steps of the linear warm-up from 0. Default: ``0``.
-        end_ratio: The value at the end, as a part of the peak. Default: ``None``, that
-            of the library.
-        options: What else the schedule takes: ``num_cycles`` (restarts), ``power``
-            (polynomial), ``timescale`` (inverse square root), ``decay_steps`` and
-            ``curve`` (warm-up, stable, decay).
+        scalar: A schedule, an expression of schedules, a ``ScalarGroup`` or ``Phases``.
 
     Raises:
-        ValueError: There is no such name, a number is out of its range, an option is
-            unknown or missing, or a warm-up is given to a name that has none.
-        TypeError: An argument is of the wrong type.
+        ValueError: There is a function in it, a schedule that is not registered, or a
+            setting of a phase that JSON cannot hold.
+        TypeError: ``scalar`` is none of these.
 
     Example:
-        >>> from scalars import from_name
-        >>> from_name("cosine", 1e-3, total_steps=100, warmup_steps=10)
-        Warmup(schedule=CosineAnnealing(start=0.001), fraction=0.1)
+        >>> from scalars import CosineAnnealing, Warmup, from_config, to_config
+        >>> to_config(Warmup(CosineAnnealing(0.1), 0.2) * 2)["operation"]
+        'multiply'
+        >>> to_config(CosineAnnealing(0.1, end=0.01))
+        {'name': 'CosineAnnealing', 'start': 0.1, 'end': 0.01}
     """
-    make = NAMES[checks.one_of("name", name, NAMES)]
-    checks.positive("peak", peak)
-    horizon = total_steps if isinstance(total_steps, Horizon) else Horizon(total_steps)
-    end = None if end_ratio is None else peak * checks.fraction("end_ratio", end_ratio)
-    known = list(inspect.signature(make).parameters.values())[1:]
-    names = [parameter.name for parameter in known]
-    for option in options:
-        if option not in names:
-            rule = f"one that {name!r} takes: {', '.join(names) or 'it takes none'}"
-            checks.fail("an option", rule, option, "Leave it out.")
-    for parameter in known:
-        if parameter.default is parameter.empty and parameter.name not in options:
-            checks.fail(parameter.name, f"given for {name!r}", None, "Pass a number of steps.")
-    if make is _constant and (warmup_steps or end_ratio is not None):
-        way_out = "Use 'constant_with_warmup', or a schedule that ends elsewhere."
-        checks.fail("warmup_steps and end_ratio", f"left out for {name!r}", warmup_steps, way_out)
-    return make(_Run(peak, horizon, warmup_steps, end), **options)
+    if isinstance(scalar, ScalarGroup):
+        return {"group": {name: to_config(one) for name, one in scalar.items()}}
+    if isinstance(scalar, Phases):
+        return {"phases": [_of_phase(phase) for phase in scalar]}
+    if isinstance(scalar, Expression):
+        return {"operation": scalar.operation.name, "operands": _plain(list(scalar.operands))}
+    if isinstance(scalar, View):
+        dtype = str(scalar.dtype).rpartition(".")[2]
+        return {"operation": "astype", "operands": [to_config(scalar.scalar), dtype]}
+    if not isinstance(scalar, Schedule):
+        way_out = "Pass a schedule, a ScalarGroup or Phases."
+        checks.fail("scalar", "made of schedules", scalar, way_out, wrong_type=True)
+    if (name := registry.name_of(scalar)) is None:
+        way_out = "Write it as a class of schedules, and register(name, class)."
+        checks.fail("a schedule", "one that has a name", scalar, way_out)
+    return {"name": name, **{key: _plain(value) for key, value in scalar.given().items()}}
+
+
+def _of_phase(phase: Phase) -> dict[str, Any]:
+    return {"duration": phase.duration, "settings": _plain(phase.settings)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as plain data."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, ScheduledScalar):
+        return to_config(value)
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    way_out = "Keep functions, arrays and other objects out of configs."
+    return checks.fail("an argument in a config", "plain data", value, way_out)
+
+
+def from_config(config: Any, horizon: Horizon | None = None) -> Made:
+    """Make a scalar, a group or a plan of plain data.
+
+    The data is what ``to_config`` returns: ``{"name": "CosineAnnealing", "start": 0.1}``,
+    whose arguments may be such data again. It may also be a text for ``parse``, a number,
+    mlx-lm's ``lr_schedule`` (``{"name": "cosine_decay", "arguments": [1e-5, 1000],
+    "warmup": 100}``) with a ``horizon``, or mlx-lm's whole config, whose ``iters`` are
+    the horizon.
+
+    Args:
+        config: The data.
+        horizon: The run, whose steps mlx-lm's schedules count. Default: ``None``.
+
+    Raises:
+        ValueError: The data is something else, a name is unknown, an argument is out of
+            its range, or a schedule of mlx-lm has no horizon.
+        TypeError: The data or an argument is of the wrong type.
+
+    Example:
+        >>> from scalars import Horizon, from_config
+        >>> from_config({"name": "CosineAnnealing", "start": 0.1, "end": 0.01})
+        CosineAnnealing(start=0.1, end=0.01)
+        >>> from_config({"name": "cosine_decay", "arguments": [0.1, 500]}, Horizon(1000))
+        Sequence(schedules=(CosineAnnealing(start=0.1), Constant(value=0.0)), boundaries=(0.5,))
+    """
+    if horizon is not None and not isinstance(horizon, Horizon):
+        way_out = "Write Horizon(total_steps)."
+        checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
+    if isinstance(config, str):
+        return parse(config)
+    if isinstance(config, (int, float)) and not isinstance(config, bool):
+        return Constant(config)
+    if not isinstance(config, Mapping):
+        way_out = "Pass what to_config returned."
+        checks.fail("config", "a mapping, a text or a number", config, way_out, wrong_type=True)
+    if "lr_schedule" in config or "arguments" in config:
+        return mlx_lm.schedule(config, horizon)
+    made = _value(config, 0)
+    if not isinstance(made, (ScheduledScalar, ScalarGroup, Phases)):
+        known = "'name', 'operation', 'group' or 'phases'"
+        checks.fail("config", f"a mapping with {known}", made, "Pass what to_config returned.")
+    return made
+
+
+def _value(value: Any, depth: int) -> Any:
+    """Return what plain data stands for."""
+    if depth > DEEPEST:
+        checks.fail("config", f"nested at most {DEEPEST} deep", "more", "Simplify it.")
+    if isinstance(value, (list, tuple)):
+        return [_value(item, depth + 1) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    for key in value:
+        if not isinstance(key, str):
+            checks.fail("a key in a config", "a string", key, "Pass what to_config returned.")
+    inside = {key: _value(item, depth + 1) for key, item in value.items()}
+    if isinstance(inside.get("name"), str):
+        name = inside.pop("name")
+        return registry.call(name, (), inside, " in the config")
+    kinds: dict[tuple[str, ...], Any] = {
+        ("group",): _group,
+        ("operands", "operation"): _operation,
+        ("phases",): _phases,
+    }
+    make = kinds.get(tuple(sorted(inside)))
+    return inside if make is None else make(**inside)
+
+
+def _group(group: Any) -> ScalarGroup:
+    if not isinstance(group, Mapping):
+        checks.fail("group in the config", "a mapping", group, "Write {name: schedule}.")
+    return ScalarGroup({name: _scalar(one) for name, one in group.items()})
+
+
+def _scalar(value: Any) -> ScheduledScalar:
+    made: Any = from_config(value) if isinstance(value, (str, int, float)) else value
+    if not isinstance(made, ScheduledScalar):
+        checks.fail("an item of a config", "a schedule", made, "Pass what to_config returned.")
+    return made
+
+
+def _phases(phases: Any) -> Phases:
+    made = []
+    for phase in checks.sequence("phases in the config", phases):
+        checks.keys("a phase in the config", phase, ("duration", "settings"))
+        settings = phase["settings"]
+        if not isinstance(settings, Mapping):
+            checks.fail("settings of a phase", "a mapping", settings, "Write {name: value}.")
+        made.append(Phase(phase["duration"], **settings))
+    return Phases(made)
+
+
+def _operation(operation: Any, operands: Any) -> ScheduledScalar:
+    names = (*OPERATIONS, "astype")
+    checks.one_of("operation in the config", operation, names)
+    given = list(checks.sequence("operands in the config", operands))
+    if operation == "astype":
+        if len(given) != 2 or given[1] not in ("float32", "float16", "bfloat16"):
+            rule = "a schedule and 'float32', 'float16' or 'bfloat16'"
+            checks.fail("operands in the config", rule, given, "Pass what to_config returned.")
+        return _scalar(given[0]).astype(getattr(mx, given[1]))
+    expected = 1 if operation in ("negative", "absolute") else 2
+    numbers = [
+        one if isinstance(one, ScheduledScalar) else checks.real("an operand in the config", one)
+        for one in given
+    ]
+    if len(given) != expected or not any(isinstance(one, ScheduledScalar) for one in given):
+        rule = f"{expected} schedules or numbers, at least one schedule"
+        checks.fail("operands in the config", rule, given, "Pass what to_config returned.")
+    return Expression(OPERATIONS[operation], *numbers)

@@ -1,0 +1,156 @@
+"""Command-line flags for a learning rate: those of SambaFlow's trainers."""
+
+from __future__ import annotations
+
+import inspect
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from ..number import checks
+from ..number.scalar import ScheduledScalar
+from ..schedules.annealing import Constant
+from ..schedules.base import Schedule
+from ..schedules.composition import Warmup
+from ..schedules.stepwise import StepDecay
+from ..training.horizon import Horizon
+from .names import NAMES, from_name
+from .parsing import parse
+from .registry import REGISTERED
+
+STEP = "step_schedule"
+FLAGS: dict[str, tuple[Any, Any, str]] = {
+    # The type, the default, and what it is.
+    "learning_rate": (float, 1e-3, "the highest learning rate"),
+    "lr_schedule": (str, "fixed_lr", "a name, or an expression such as 'CosineAnnealing(1e-3)'"),
+    "warmup_steps": (int, 0, "steps of the linear warm-up from 0"),
+    "max_steps": (int, None, "steps of the whole run"),
+    "end_lr_ratio": (float, None, "the last learning rate, as a part of the highest"),
+    "decay_steps": (int, None, "steps between two decays, or of the decay at the end"),
+    "decay_gamma": (float, None, "the factor of a decay"),
+    "steps_this_run": (int, None, "steps until this process stops; the schedule goes on later"),
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the flags of a learning rate schedule to a parser.
+
+    They are ``--learning_rate`` (default 0.001), ``--lr_schedule`` (default "fixed_lr"),
+    ``--warmup_steps`` (0), ``--max_steps``, ``--end_lr_ratio``, ``--decay_steps``,
+    ``--decay_gamma`` and ``--steps_this_run``. ``parser.set_defaults`` changes defaults.
+
+    Args:
+        parser: An ``argparse.ArgumentParser``, or a group of its arguments.
+
+    Raises:
+        TypeError: ``parser`` has no ``add_argument``.
+
+    Example:
+        >>> from argparse import ArgumentParser
+        >>> from scalars import add_arguments, from_arguments
+        >>> parser = ArgumentParser()
+        >>> add_arguments(parser)
+        >>> flags = "--lr_schedule step_schedule --decay_steps 30 --decay_gamma 0.5"
+        >>> from_arguments(parser.parse_args([*flags.split(), "--max_steps", "100"]))
+        StepDecay(start=0.001, factor=0.5, every=0.3)
+    """
+    if not hasattr(parser, "add_argument"):
+        way_out = "Pass an argparse.ArgumentParser."
+        checks.fail("parser", "an ArgumentParser", parser, way_out, wrong_type=True)
+    for name, (kind, default, text) in FLAGS.items():
+        shown = "" if default is None else f" (default: {default})"
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text + shown)
+
+
+def from_arguments(arguments: Namespace) -> ScheduledScalar:
+    """Make the learning rate that flags ask for.
+
+    ``--lr_schedule`` is a name of ``from_name`` ("cosine", "fixed_lr",
+    "cosine_schedule_with_warmup", "polynomial_decay_schedule_with_warmup", ...), or
+    "step_schedule", which multiplies by ``--decay_gamma`` after every ``--decay_steps``;
+    a registered name; or an expression for ``parse``, which needs no other flag. Its
+    progress is that of the whole run, step / ``max_steps``, whatever ``--steps_this_run``
+    is: a run that was stopped goes on where it was.
+
+    Args:
+        arguments: What ``parse_args`` returned, of a parser with ``add_arguments``.
+
+    Raises:
+        ValueError: A flag is missing or out of its range, or the name is unknown.
+        TypeError: A flag is of the wrong type.
+
+    Example:
+        >>> from argparse import ArgumentParser
+        >>> from scalars import add_arguments, from_arguments
+        >>> parser = ArgumentParser()
+        >>> add_arguments(parser)
+        >>> lr = from_arguments(parser.parse_args(["--lr_schedule", "Linear(1, 0)"]))
+        >>> float(lr.update(0.25))
+        0.75
+    """
+    values = {name: getattr(arguments, name, default) for name, (_, default, _) in FLAGS.items()}
+    if values["steps_this_run"] is not None:
+        checks.count("--steps_this_run", values["steps_this_run"])
+    name = values["lr_schedule"]
+    if name in REGISTERED:
+        return _registered(name, values)
+    if not isinstance(name, str) or (name != STEP and name not in NAMES):
+        return _expression(name)
+    if values["max_steps"] is None and name not in ("constant", "fixed_lr"):
+        checks.fail("--max_steps", f"given for {name}", None, "Pass the steps of the run.")
+    total = 1 if values["max_steps"] is None else checks.count("--max_steps", values["max_steps"])
+    horizon = Horizon(total)
+    warmup = checks.count("--warmup_steps", values["warmup_steps"], least=0)
+    if name == STEP:
+        return _step_schedule(values, horizon, warmup)
+    options = {}
+    if "decay_steps" in inspect.signature(NAMES[name]).parameters:
+        options = {"decay_steps": _given(values, "decay_steps")}
+    ratio = values["end_lr_ratio"]
+    return from_name(name, values["learning_rate"], horizon, warmup, ratio, **options)
+
+
+def _given(values: dict[str, Any], name: str) -> Any:
+    if values[name] is None:
+        checks.fail(f"--{name}", f"given for {values['lr_schedule']}", None, "Pass a number.")
+    return values[name]
+
+
+def _step_schedule(values: dict[str, Any], horizon: Horizon, warmup: int) -> Schedule:
+    every = checks.count("--decay_steps", _given(values, "decay_steps"))
+    gamma = checks.real("--decay_gamma", _given(values, "decay_gamma"))
+    peak = checks.positive("--learning_rate", values["learning_rate"])
+    if not 0 <= warmup < horizon.total_steps:
+        rule = f"below --max_steps, {horizon.total_steps}"
+        checks.fail("--warmup_steps", rule, warmup, "Lower it, or train longer.")
+    remaining = horizon.total_steps - warmup
+    decayed = StepDecay(peak, gamma, every / remaining) if every < remaining else Constant(peak)
+    return Warmup(decayed, horizon.fraction(steps=warmup)) if warmup else decayed
+
+
+def _registered(name: str, values: dict[str, Any]) -> ScheduledScalar:
+    factory = REGISTERED[name]
+    known = inspect.signature(factory).parameters
+    given = {key: value for key, value in values.items() if key in known}
+    missing = [
+        key
+        for key, parameter in known.items()
+        if parameter.default is parameter.empty and given.get(key) is None
+    ]
+    for key in missing:
+        checks.fail(f"--{key}", f"given for {name}", None, "Pass a number.")
+    made = factory(**{key: value for key, value in given.items() if value is not None})
+    return _scalar(made)
+
+
+def _expression(text: Any) -> ScheduledScalar:
+    if isinstance(text, str) and text.isidentifier():
+        names = (*NAMES, STEP, *REGISTERED)
+        checks.one_of("--lr_schedule", text, names)
+    return _scalar(parse(text))
+
+
+def _scalar(made: Any) -> ScheduledScalar:
+    if not isinstance(made, ScheduledScalar):
+        way_out = "Write one such as CosineAnnealing(1e-3)."
+        checks.fail("--lr_schedule", "that of a scheduled scalar", made, way_out)
+    return made

@@ -1,0 +1,101 @@
+"""The ``lr_schedule`` of mlx-lm's configs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..number import checks
+from ..number.scalar import ScheduledScalar
+from ..schedules.annealing import Constant, CosineAnnealing, Exponential, Linear
+from ..schedules.composition import Sequence, Truncated
+from ..schedules.stepwise import StepDecay
+from ..training.horizon import Horizon
+
+Part = ScheduledScalar | float
+
+
+def _over(steps: float, remaining: int, schedule: ScheduledScalar, end: float) -> list[Any]:
+    """Return what runs over ``steps`` and then holds: (part, its steps), or what fits."""
+    if steps > remaining:
+        return [(Truncated(schedule, remaining / steps), remaining)]
+    held: list[Any] = [(end, remaining - steps)] if steps < remaining else []
+    return [(schedule, steps), *held]
+
+
+def _cosine(remaining: int, init: Any, decay_steps: Any, end: Any = 0.0) -> list[Any]:
+    return _over(decay_steps, remaining, CosineAnnealing(init, end), end)
+
+
+def _linear(remaining: int, init: Any, end: Any, steps: Any) -> list[Any]:
+    return _over(steps, remaining, Linear(init, end), end)
+
+
+def _exponential(remaining: int, init: Any, decay_rate: Any) -> list[Any]:
+    rate = checks.positive("decay_rate in arguments", decay_rate)
+    end = checks.positive("init in arguments", init) * rate**remaining
+    return [(Exponential(init, checks.positive("the rate at the end", end)), remaining)]
+
+
+def _step(remaining: int, init: Any, decay_rate: Any, step_size: Any) -> list[Any]:
+    if step_size >= remaining:
+        return [(checks.real("init in arguments", init), remaining)]
+    return [(StepDecay(init, decay_rate, step_size / remaining), remaining)]
+
+
+MAKERS: dict[str, tuple[Callable[..., list[Any]], int, int]] = {
+    # The maker, and the least and the largest number of its arguments.
+    "cosine_decay": (_cosine, 2, 3),
+    "linear_schedule": (_linear, 3, 3),
+    "exponential_decay": (_exponential, 2, 2),
+    "step_decay": (_step, 3, 3),
+}
+COUNTS = {"cosine_decay": 1, "linear_schedule": 2, "step_decay": 2}
+"""Which argument is a number of steps."""
+
+
+def schedule(config: Mapping[str, Any], horizon: Horizon | None) -> ScheduledScalar:
+    """Make the schedule that mlx-lm makes of a config, or of its ``lr_schedule``."""
+    if "lr_schedule" in config:
+        if horizon is None and "iters" in config:
+            horizon = Horizon(config["iters"])
+        config = config["lr_schedule"]
+        if not isinstance(config, Mapping):
+            way_out = "Write name, arguments and warmup."
+            checks.fail("lr_schedule", "a mapping", config, way_out, wrong_type=True)
+    if horizon is None:
+        way_out = "Pass horizon=Horizon(iters)."
+        checks.fail("horizon", "given for a schedule of mlx-lm, which counts steps", None, way_out)
+    allowed = ("name", "arguments", "warmup", "warmup_init")
+    if not set(config) <= set(allowed):
+        checks.fail("lr_schedule", f"a mapping of {allowed}", sorted(map(str, config)), "See them.")
+    name = checks.one_of("name in lr_schedule", config.get("name"), MAKERS)
+    make, least, most = MAKERS[name]
+    arguments = list(checks.sequence("arguments in lr_schedule", config.get("arguments")))
+    if not least <= len(arguments) <= most:
+        rule = f"as many as {name} takes, {least} to {most}"
+        checks.fail("arguments in lr_schedule", rule, arguments, "See the help of MLX.")
+    for i, argument in enumerate(arguments):
+        checks.real(f"item {i} of arguments", argument)
+    if name in COUNTS:
+        checks.count(f"item {COUNTS[name]} of arguments", arguments[COUNTS[name]])
+    warmup = checks.count("warmup in lr_schedule", config.get("warmup", 0), least=0)
+    start = checks.real("warmup_init in lr_schedule", config.get("warmup_init", 0.0))
+    # mlx-lm warms up over the steps 0 to warmup, and begins the schedule one step later.
+    warm = [(Linear(start, arguments[0]), warmup), (arguments[0], 1)] if warmup else []
+    remaining = horizon.total_steps - sum(steps for _, steps in warm)
+    if remaining < 1:
+        rule = f"shorter than the run, {horizon.total_steps} steps"
+        checks.fail("warmup in lr_schedule", rule, warmup, "Lower it, or train longer.")
+    return _joined([*warm, *make(remaining, *arguments)], horizon)
+
+
+def _joined(parts: list[Any], horizon: Horizon) -> ScheduledScalar:
+    """Return parts of so many steps, one after the other."""
+    first, done, boundaries = parts[0][0], 0, []
+    for _, steps in parts[:-1]:
+        done += steps
+        boundaries.append(horizon.fraction(steps=done))
+    if boundaries:
+        return Sequence([part for part, _ in parts], boundaries)
+    return first if isinstance(first, ScheduledScalar) else Constant(first)

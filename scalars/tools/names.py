@@ -1,0 +1,171 @@
+"""Schedules by name: Hugging Face's and SambaFlow's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ..number import checks
+from ..schedules.annealing import Constant, CosineAnnealing, InverseSqrt, Linear, Polynomial
+from ..schedules.base import Schedule
+from ..schedules.composition import Repeat, Sequence, Warmup, WarmupStableDecay
+from ..training.horizon import Horizon
+
+
+class _Run:
+    """What all of the makers below are given: the peak, the warm-up and the end."""
+
+    def __init__(
+        self, peak: float, horizon: Horizon, warmup_steps: float, end: float | None
+    ) -> None:
+        self.peak, self.horizon, self.end = peak, horizon, end
+        self.warmup = horizon.fraction(steps=warmup_steps)
+        self.warmup_steps = warmup_steps
+
+    def end_or(self, ratio: float) -> float:
+        """Return the end value: what was asked for, or this part of the peak."""
+        return self.peak * ratio if self.end is None else self.end
+
+    def warm(self, schedule: Schedule | float) -> Schedule:
+        return Warmup(schedule, self.warmup)
+
+
+def _constant(run: _Run) -> Schedule:
+    return Constant(run.peak)
+
+
+def _constant_with_warmup(run: _Run) -> Schedule:
+    return run.warm(run.peak)
+
+
+def _linear(run: _Run) -> Schedule:
+    return run.warm(Linear(run.peak, run.end_or(0.0)))
+
+
+def _cosine(run: _Run) -> Schedule:
+    return run.warm(CosineAnnealing(run.peak, run.end_or(0.0)))
+
+
+def _cosine_to_a_tenth(run: _Run) -> Schedule:
+    return run.warm(CosineAnnealing(run.peak, run.end_or(0.1)))
+
+
+def _cosine_with_restarts(run: _Run, num_cycles: int = 1) -> Schedule:
+    return run.warm(Repeat(CosineAnnealing(run.peak, run.end_or(0.0)), num_cycles))
+
+
+def _polynomial(run: _Run, power: float = 1.0) -> Schedule:
+    end = 1e-7 if run.end is None else run.end
+    return run.warm(Polynomial(run.peak, end, power))
+
+
+def _polynomial_to_0(run: _Run, power: float = 1.0) -> Schedule:
+    return run.warm(Polynomial(run.peak, run.end_or(0.0), power))
+
+
+def _inverse_sqrt(run: _Run, timescale: float | None = None) -> Schedule:
+    steps = timescale if timescale is not None else run.warmup_steps or 10_000
+    remaining = run.horizon.total_steps - run.warmup_steps
+    return run.warm(InverseSqrt(run.peak, steps / max(remaining, 1)))
+
+
+def _cosine_with_min_lr(run: _Run) -> Schedule:
+    if run.end is None:
+        way_out = "Pass the least rate as a part of the peak: end_ratio=0.1."
+        checks.fail("end_ratio", "given for this name", None, way_out)
+    return _cosine(run)
+
+
+def _cosine_warmup_with_min_lr(run: _Run) -> Schedule:
+    # A step ahead of the others: it starts at peak / warmup_steps and ends at the last step.
+    _cosine_with_min_lr(run)
+    total, warmup, end = run.horizon.total_steps, run.warmup_steps, run.end_or(0.0)
+    parts: list[Schedule | float] = [CosineAnnealing(run.peak, end), end]
+    boundaries = [(total - 1) / total]
+    if warmup > 1:
+        parts.insert(0, Linear(run.peak / warmup, run.peak))
+        boundaries.insert(0, (warmup - 1) / total)
+    return Sequence(parts, boundaries)
+
+
+def _warmup_stable_decay(run: _Run, decay_steps: float, curve: str = "cosine") -> Schedule:
+    decay = run.horizon.fraction(steps=decay_steps)
+    return WarmupStableDecay(run.peak, run.warmup, decay, 0.0, run.end_or(0.0), curve)
+
+
+NAMES: dict[str, Callable[..., Schedule]] = {
+    # Hugging Face
+    "constant": _constant,
+    "constant_with_warmup": _constant_with_warmup,
+    "linear": _linear,
+    "cosine": _cosine,
+    "cosine_with_restarts": _cosine_with_restarts,
+    "cosine_with_min_lr": _cosine_with_min_lr,
+    "cosine_warmup_with_min_lr": _cosine_warmup_with_min_lr,
+    "polynomial": _polynomial,
+    "inverse_sqrt": _inverse_sqrt,
+    "warmup_stable_decay": _warmup_stable_decay,
+    # SambaFlow
+    "fixed_lr": _constant,
+    "cosine_schedule_with_warmup": _cosine_to_a_tenth,
+    "polynomial_decay_schedule_with_warmup": _polynomial_to_0,
+}
+
+
+def from_name(
+    name: str,
+    peak: float,
+    total_steps: int | Horizon,
+    warmup_steps: float = 0,
+    end_ratio: float | None = None,
+    **options: Any,
+) -> Schedule:
+    """Make the schedule that Hugging Face or SambaFlow calls by a name.
+
+    Steps are turned into fractions of the run; a ``Horizon`` says how. The values at
+    every step are those of the library, whose defaults are kept: most end at 0,
+    "polynomial" at 1e-7, "cosine_schedule_with_warmup" at a tenth of the peak.
+
+    Args:
+        name: "constant", "constant_with_warmup", "linear", "cosine",
+            "cosine_with_restarts", "cosine_with_min_lr", "cosine_warmup_with_min_lr",
+            "polynomial", "inverse_sqrt", "warmup_stable_decay"; or SambaFlow's
+            "fixed_lr", "cosine_schedule_with_warmup",
+            "polynomial_decay_schedule_with_warmup".
+        peak: The highest value: the learning rate.
+        total_steps: The steps of the run, or its ``Horizon``.
+        warmup_steps: The steps of the linear warm-up from 0. Default: ``0``.
+        end_ratio: The value at the end, as a part of the peak. Default: ``None``, that
+            of the library.
+        options: What else the schedule takes: ``num_cycles`` (restarts), ``power``
+            (polynomial), ``timescale`` (inverse square root), ``decay_steps`` and
+            ``curve`` (warm-up, stable, decay).
+
+    Raises:
+        ValueError: There is no such name, a number is out of its range, an option is
+            unknown or missing, or a warm-up is given to a name that has none.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> from scalars import from_name
+        >>> from_name("cosine", 1e-3, total_steps=100, warmup_steps=10)
+        Warmup(schedule=CosineAnnealing(start=0.001), fraction=0.1)
+    """
+    make = NAMES[checks.one_of("name", name, NAMES)]
+    checks.positive("peak", peak)
+    horizon = total_steps if isinstance(total_steps, Horizon) else Horizon(total_steps)
+    end = None if end_ratio is None else peak * checks.fraction("end_ratio", end_ratio)
+    known = list(inspect.signature(make).parameters.values())[1:]
+    names = [parameter.name for parameter in known]
+    for option in options:
+        if option not in names:
+            rule = f"one that {name!r} takes: {', '.join(names) or 'it takes none'}"
+            checks.fail("an option", rule, option, "Leave it out.")
+    for parameter in known:
+        if parameter.default is parameter.empty and parameter.name not in options:
+            checks.fail(parameter.name, f"given for {name!r}", None, "Pass a number of steps.")
+    if make is _constant and (warmup_steps or end_ratio is not None):
+        way_out = "Use 'constant_with_warmup', or a schedule that ends elsewhere."
+        checks.fail("warmup_steps and end_ratio", f"left out for {name!r}", warmup_steps, way_out)
+    return make(_Run(peak, horizon, warmup_steps, end), **options)

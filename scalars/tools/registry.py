@@ -1,0 +1,112 @@
+"""The names that texts, configs and flags may use: those of the schedules, and the user's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..adaptive import loss_scale, plateau, threshold
+from ..number import checks
+from ..number.expression import clip, maximum, minimum
+from ..number.scalar import ScheduledScalar
+from ..schedules import annealing, composition, cyclic, stepwise
+from ..schedules.base import Schedule
+from ..training.group import ScalarGroup
+from ..training.phases import Phase, Phases
+
+Factory = Callable[..., Any]
+
+MODULES = (annealing, stepwise, cyclic, composition, plateau, threshold, loss_scale)
+SCHEDULES: dict[str, Factory] = {
+    name: value
+    for module in MODULES
+    for name, value in vars(module).items()
+    if isinstance(value, type)
+    and issubclass(value, Schedule)
+    and value.__module__ == module.__name__
+}
+FUNCTIONS: dict[str, Factory] = {"abs": abs, "clip": clip, "maximum": maximum, "minimum": minimum}
+PLANS: dict[str, Factory] = {"ScalarGroup": ScalarGroup, "Phase": Phase, "Phases": Phases}
+REGISTERED: dict[str, Factory] = {}
+"""What ``register`` has added."""
+
+
+def register(name: str, factory: Factory) -> None:
+    """Give texts, configs and flags a name for a schedule of your own.
+
+    Afterwards ``parse("name(...)")`` and ``from_config({"name": name, ...})`` call the
+    factory with the arguments that stand there, and ``--lr_schedule name`` calls it with
+    those of ``learning_rate``, ``max_steps``, ``warmup_steps``, ``end_lr_ratio``,
+    ``decay_steps`` and ``decay_gamma`` that it has.
+
+    Args:
+        name: A Python name that is not taken. Registering the same factory again is fine.
+        factory: A class of schedules, or a function that returns a scalar.
+
+    Raises:
+        ValueError: ``name`` is not a Python name, or it is taken.
+        TypeError: ``name`` is not a string, or ``factory`` cannot be called.
+
+    Example:
+        >>> from scalars import Linear, Schedule, parse, register
+        >>> def triangle(peak):
+        ...     return Linear(0.0, peak) * Linear(4.0, 0.0)
+        >>> register("triangle", triangle)
+        >>> parse("triangle(0.1) + 1").at(0.5)
+        1.1
+    """
+    if not isinstance(name, str):
+        checks.fail("name", "a string", name, "Write register('name', factory).", wrong_type=True)
+    if not name.isidentifier():
+        checks.fail("name", "a Python name", name, "Use letters, digits and underscores.")
+    known = factories()
+    if name in known and known[name] is not factory:
+        checks.fail("name", "free", name, "Choose another name.")
+    if not callable(factory):
+        way_out = "Pass a class of schedules, or a function that returns a scalar."
+        checks.fail("factory", "a function", factory, way_out, wrong_type=True)
+    REGISTERED[name] = factory
+
+
+def factories() -> dict[str, Factory]:
+    """Return everything that has a name."""
+    return {**SCHEDULES, **FUNCTIONS, **PLANS, **REGISTERED}
+
+
+def name_of(schedule: Schedule) -> str | None:
+    """Return the name of a schedule's class, if it has one."""
+    return next((name for name, made in factories().items() if made is type(schedule)), None)
+
+
+def call(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], where: str) -> Any:
+    """Make what a name stands for; every failure is a ``ValueError`` or a ``TypeError``."""
+    factory = find(name, where)
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(*arguments, **named)
+    except TypeError as error:
+        written = str(signature).partition(" ->")[0]
+        checks.fail(f"{name}{where}", f"called as {name}{written}", str(error), "See its help.")
+    try:
+        made = factory(*arguments, **named)
+    except (ArithmeticError, RecursionError) as error:
+        checks.fail(f"{name}{where}", "computable", str(error), "Use other numbers.")
+    if not isinstance(made, (ScheduledScalar, float, int, *PLANS.values())):  # type: ignore[arg-type]
+        checks.fail(f"{name}{where}", "a factory of scalars", made, "Return a scheduled scalar.")
+    return made
+
+
+def find(name: str, where: str) -> Factory:
+    """Return the factory of a name."""
+    known = factories()
+    if name in known:
+        return known[name]
+    if name == "LambdaValue":
+        way_out = "Write a function of the user as a class, and register it."
+        return checks.fail(f"the name{where}", "that of something texts can hold", name, way_out)
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, 1, 0.5)
+    shown = f"Did you mean {close[0]}?" if close else "python -m scalars list shows them."
+    return checks.fail(f"the name{where}", "that of a schedule", name, shown)
