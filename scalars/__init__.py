@@ -5,12 +5,17 @@ float, and tell it how far the run is: ``lr.update(step / total)``.
 
 The package, from the top down; a part imports only from those below it:
 
+- ``tools``: texts, configs and flags; loaded when they are first used.
+- ``optimizers``: scalars in the state of an optimizer.
 - ``training``: many scalars updated at once (``group``), steps and epochs as
-  fractions of the run (``horizon``).
+  fractions of the run (``horizon``), a run as data (``phases``).
+- ``adaptive``: what metrics and overflows change.
 - ``schedules``: what the value is at a progress.
 - ``number``: the object that MLX takes for a number: its protocol, its arithmetic
   and the checks of all arguments.
 """
+
+from typing import TYPE_CHECKING
 
 from .adaptive.loss_scale import DynamicLossScale as DynamicLossScale
 from .adaptive.plateau import ReduceOnPlateau as ReduceOnPlateau
@@ -46,14 +51,43 @@ from .schedules.stepwise import MultiStepDecay as MultiStepDecay
 from .schedules.stepwise import PiecewiseConstant as PiecewiseConstant
 from .schedules.stepwise import PiecewiseInterpolate as PiecewiseInterpolate
 from .schedules.stepwise import StepDecay as StepDecay
-from .tools.config import from_config as from_config
-from .tools.config import to_config as to_config
-from .tools.flags import add_arguments as add_arguments
-from .tools.flags import from_arguments as from_arguments
-from .tools.names import from_name as from_name
-from .tools.parsing import parse as parse
-from .tools.registry import register as register
 from .training.group import ScalarGroup as ScalarGroup
 from .training.horizon import Horizon as Horizon
 from .training.phases import Phase as Phase
 from .training.phases import Phases as Phases
+
+if TYPE_CHECKING:
+    from .tools.config import from_config as from_config
+    from .tools.config import to_config as to_config
+    from .tools.flags import add_arguments as add_arguments
+    from .tools.flags import from_arguments as from_arguments
+    from .tools.names import from_name as from_name
+    from .tools.parsing import parse as parse
+    from .tools.plotting import plot as plot
+    from .tools.registry import register as register
+
+_TOOLS = {
+    "from_config": "config",
+    "to_config": "config",
+    "add_arguments": "flags",
+    "from_arguments": "flags",
+    "from_name": "names",
+    "parse": "parsing",
+    "plot": "plotting",
+    "register": "registry",
+}
+"""Where the tools are, which are loaded when they are first used."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _TOOLS:
+        raise AttributeError(f"module 'scalars' has no attribute {name!r}")
+    from importlib import import_module
+
+    tool: object = getattr(import_module(f".tools.{_TOOLS[name]}", __name__), name)
+    globals()[name] = tool
+    return tool
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_TOOLS} - {"TYPE_CHECKING"})

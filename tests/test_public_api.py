@@ -19,7 +19,7 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 def test_the_public_names() -> None:
     modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
-    public = {name for name in vars(scalars) if not name.startswith("_")} - modules
+    public = {name for name in dir(scalars) if not name.startswith("_")} - modules
     assert public == {
         "Constant",
         "CosineAnnealing",
@@ -64,12 +64,15 @@ def test_the_public_names() -> None:
         "maximum",
         "minimum",
         "parse",
+        "plot",
         "register",
         "to_config",
     }
 
 
-@pytest.mark.parametrize("name", sorted(n for n, v in vars(scalars).items() if callable(v)))
+@pytest.mark.parametrize(
+    "name", sorted(n for n in dir(scalars) if n[0] != "_" and callable(getattr(scalars, n)))
+)
 def test_public_docstrings_say_what_to_know(name: str) -> None:
     text = inspect.getdoc(getattr(scalars, name)) or ""
     assert text.splitlines()[0].endswith(".") or text.splitlines()[0].endswith("[1].")
@@ -135,6 +138,26 @@ def code_lines(path: Path) -> int:
 
 def test_the_number_is_small() -> None:
     assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 1060
+
+
+def test_tools_are_loaded_when_they_are_used() -> None:
+    imports = [
+        node
+        for block in ast.parse((PACKAGE / "__init__.py").read_text()).body
+        if isinstance(block, ast.If)
+        for node in block.body
+    ]
+    for_type_checkers = {
+        node.names[0].name: str(node.module).partition(".")[2]
+        for node in imports
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert for_type_checkers == scalars._TOOLS
+    code = "import scalars, sys; print([m for m in sys.modules if m.startswith('scalars.tools')])"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+    with pytest.raises(AttributeError, match="module 'scalars' has no attribute 'nothing'"):
+        scalars.nothing  # noqa: B018
 
 
 def test_importing_pulls_in_nothing_else() -> None:

@@ -283,7 +283,7 @@ class ScheduledScalar(Conversions):
     # Python -------------------------------------------------------------------
 
     def _repr_html_(self) -> str:
-        return sketch.html(repr(self), [self.value_at(i / 120) for i in range(121)])
+        return sketch.html(repr(self), self)
 
     def __copy__(self: Self) -> Self:
         """Return an independent scalar at the same progress."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-WIDTH, HEIGHT = 180, 48
+if TYPE_CHECKING:
+    from .scalar import ScheduledScalar
+
+WIDTH, HEIGHT, POINTS = 180, 48, 120
 
 
-def html(title: str, values: Sequence[float]) -> str:
-    """Return ``title`` over an SVG line through ``values``, with its largest and smallest."""
+def html(title: str, scalar: ScheduledScalar) -> str:
+    """Return ``title`` over an SVG line through the values of a whole run, and their range."""
     from html import escape
 
+    values = [scalar.value_at(i / POINTS) for i in range(POINTS + 1)]
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     step = WIDTH / (len(values) - 1)

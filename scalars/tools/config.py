@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import mlx.core as mx
@@ -19,6 +20,7 @@ from ..training.phases import Phase, Phases
 from . import mlx_lm, registry
 from .parsing import DEEPEST, parse
 
+LARGEST = 20_000
 Made = ScheduledScalar | ScalarGroup | Phases
 
 
@@ -116,25 +118,27 @@ def from_config(config: Any, horizon: Horizon | None = None) -> Made:
         checks.fail("config", "a mapping, a text or a number", config, way_out, wrong_type=True)
     if "lr_schedule" in config or "arguments" in config:
         return mlx_lm.schedule(config, horizon)
-    made = _value(config, 0)
+    made = _value(config, 0, count())
     if not isinstance(made, (ScheduledScalar, ScalarGroup, Phases)):
         known = "'name', 'operation', 'group' or 'phases'"
         checks.fail("config", f"a mapping with {known}", made, "Pass what to_config returned.")
     return made
 
 
-def _value(value: Any, depth: int) -> Any:
+def _value(value: Any, depth: int, seen: Iterator[int]) -> Any:
     """Return what plain data stands for."""
+    if next(seen) > LARGEST:
+        checks.fail("config", f"at most {LARGEST} items", "more", "Write a shorter one.")
     if depth > DEEPEST:
         checks.fail("config", f"nested at most {DEEPEST} deep", "more", "Simplify it.")
     if isinstance(value, (list, tuple)):
-        return [_value(item, depth + 1) for item in value]
+        return [_value(item, depth + 1, seen) for item in value]
     if not isinstance(value, Mapping):
         return value
     for key in value:
         if not isinstance(key, str):
             checks.fail("a key in a config", "a string", key, "Pass what to_config returned.")
-    inside = {key: _value(item, depth + 1) for key, item in value.items()}
+    inside = {key: _value(item, depth + 1, seen) for key, item in value.items()}
     if isinstance(inside.get("name"), str):
         name = inside.pop("name")
         return registry.call(name, (), inside, " in the config")

@@ -57,12 +57,13 @@ COUNTS = {"cosine_decay": 1, "linear_schedule": 2, "step_decay": 2}
 def schedule(config: Mapping[str, Any], horizon: Horizon | None) -> ScheduledScalar:
     """Make the schedule that mlx-lm makes of a config, or of its ``lr_schedule``."""
     if "lr_schedule" in config:
-        if horizon is None and "iters" in config:
-            horizon = Horizon(config["iters"])
-        config = config["lr_schedule"]
-        if not isinstance(config, Mapping):
+        block = config["lr_schedule"]
+        if block is None and "learning_rate" in config:
+            return Constant(config["learning_rate"])
+        if not isinstance(block, Mapping):
             way_out = "Write name, arguments and warmup."
-            checks.fail("lr_schedule", "a mapping", config, way_out, wrong_type=True)
+            checks.fail("lr_schedule", "a mapping", block, way_out, wrong_type=True)
+        return schedule(block, Horizon(config["iters"]) if "iters" in config else horizon)
     if horizon is None:
         way_out = "Pass horizon=Horizon(iters)."
         checks.fail("horizon", "given for a schedule of mlx-lm, which counts steps", None, way_out)
@@ -70,15 +71,7 @@ def schedule(config: Mapping[str, Any], horizon: Horizon | None) -> ScheduledSca
     if not set(config) <= set(allowed):
         checks.fail("lr_schedule", f"a mapping of {allowed}", sorted(map(str, config)), "See them.")
     name = checks.one_of("name in lr_schedule", config.get("name"), MAKERS)
-    make, least, most = MAKERS[name]
-    arguments = list(checks.sequence("arguments in lr_schedule", config.get("arguments")))
-    if not least <= len(arguments) <= most:
-        rule = f"as many as {name} takes, {least} to {most}"
-        checks.fail("arguments in lr_schedule", rule, arguments, "See the help of MLX.")
-    for i, argument in enumerate(arguments):
-        checks.real(f"item {i} of arguments", argument)
-    if name in COUNTS:
-        checks.count(f"item {COUNTS[name]} of arguments", arguments[COUNTS[name]])
+    arguments = _arguments(name, config.get("arguments"))
     warmup = checks.count("warmup in lr_schedule", config.get("warmup", 0), least=0)
     start = checks.real("warmup_init in lr_schedule", config.get("warmup_init", 0.0))
     # mlx-lm warms up over the steps 0 to warmup, and begins the schedule one step later.
@@ -87,7 +80,20 @@ def schedule(config: Mapping[str, Any], horizon: Horizon | None) -> ScheduledSca
     if remaining < 1:
         rule = f"shorter than the run, {horizon.total_steps} steps"
         checks.fail("warmup in lr_schedule", rule, warmup, "Lower it, or train longer.")
-    return _joined([*warm, *make(remaining, *arguments)], horizon)
+    return _joined([*warm, *MAKERS[name][0](remaining, *arguments)], horizon)
+
+
+def _arguments(name: str, value: Any) -> list[Any]:
+    _, least, most = MAKERS[name]
+    arguments = list(checks.sequence("arguments in lr_schedule", value))
+    if not least <= len(arguments) <= most:
+        rule = f"as many as {name} takes, {least} to {most}"
+        checks.fail("arguments in lr_schedule", rule, arguments, "See the help of MLX.")
+    for i, argument in enumerate(arguments):
+        checks.real(f"item {i} of arguments", argument)
+    if name in COUNTS:
+        checks.count(f"item {COUNTS[name]} of arguments", arguments[COUNTS[name]])
+    return arguments
 
 
 def _joined(parts: list[Any], horizon: Horizon) -> ScheduledScalar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..number import checks
+from ..number import checks, sketch
 from ..number.scalar import ScheduledScalar, leaves_of, observe_all, update_all
 from .horizon import Horizon
 
@@ -78,6 +78,9 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
                 f"ScalarGroup({', '.join(f'{name}={scalar!r}' for name, scalar in self.items())})"
             )
         return f"ScalarGroup({self._scalars!r})"
+
+    def _repr_html_(self) -> str:
+        return "".join(sketch.html(f"{name} = {scalar!r}", scalar) for name, scalar in self.items())
 
     def update(self, progress: float) -> ScalarGroup:
         """Set the progress of every scalar, or of none if one of them cannot take it.

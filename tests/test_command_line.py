@@ -1,0 +1,248 @@
+"""``python -m scalars`` as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import scalars
+from scalars import CosineAnnealing, Linear, Schedule, Warmup, parse, to_config
+from scalars.__main__ import main
+
+
+def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    main(arguments)
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def columns(text: str) -> list[str]:
+    """Return the chart's columns inside its frame, from left to right."""
+    rows = [line.partition("┤")[2] or line.partition("│")[2] for line in text.splitlines()]
+    rows = [row[:-1] for row in rows if row.endswith("│")]
+    return ["".join(column) for column in zip(*(row.ljust(80) for row in rows))]
+
+
+def test_a_chart_falls_where_the_schedule_falls(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run("show", "Linear(3e-4, 0)", "--steps", "1000", capsys=capsys)
+    lines = text.splitlines()
+    assert lines[0] == "  ⢕ Linear(3e-4, 0)"
+    assert all(len(line) <= 80 for line in lines)
+    assert max(map(len, lines)) >= 79
+    assert "\x1b" not in text
+    assert lines[2].startswith("  0.0003┤")
+    assert [line.split("┤")[0].strip() for line in lines if "┤" in line] == [
+        "0.0003", "0.000225", "0.00015", "7.5e-05", "0",
+    ]  # fmt: skip
+    assert lines[-2].split() == ["0", "250", "500", "750", "1000"]
+    assert lines[-1].strip() == "step"
+    filled = [
+        next(i for i, sign in enumerate(c) if sign != " ") for c in columns(text) if c.strip()
+    ]
+    assert filled == sorted(filled)
+    assert (filled[0], filled[-1]) == (0, 13)
+
+
+def test_several_charts_have_signs_and_names(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(
+        "show", "lr=Linear(1, 0)", "ScalarGroup(wd=Linear(0, 1), p=0.5 * Linear(1, 1))",
+        "--steps", "30", "--epochs", "3", capsys=capsys,
+    )  # fmt: skip
+    lines = text.splitlines()
+    assert lines[:3] == ["  ⢕ lr", "  o wd", "  x p"]
+    assert text.count("o") > 20
+    assert text.count("x") > 20
+    assert lines[-2].split() == ["0", "0.75", "1.5", "2.25", "3"]
+    assert lines[-1].strip() == "epoch"
+
+
+def test_a_logarithmic_chart(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run("show", "Exponential(1, 1e-4)", "--steps", "100", "--log", capsys=capsys)
+    ticks = [line.split("┤")[0].strip() for line in text.splitlines() if "┤" in line]
+    assert ticks == ["1", "0.1", "0.01", "0.001", "0.0001"]
+    run("show", "CosineAnnealing(1)", "--steps", "100", "--log", capsys=capsys)  # ends at 0
+
+
+def test_a_constant_has_a_chart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "0.3┤" in run("show", "0.3", "--steps", "1", capsys=capsys)
+
+
+def test_values_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = "Warmup(CosineAnnealing(1e-3), 0.1)"
+    text = run("show", schedule, "b=Linear(1, 0)", "--steps", "20", "--csv", capsys=capsys)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [int(row["step"]) for row in rows] == list(range(20))
+    lr = Warmup(CosineAnnealing(1e-3), 0.1)
+    assert [float(row[schedule]) for row in rows] == [lr.at(i / 20) for i in range(20)]
+    assert [float(row["b"]) for row in rows] == pytest.approx([1 - i / 20 for i in range(20)])
+
+
+def test_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "lr.png"
+    assert run("show", "Linear(1, 0)", "--steps", "9", "--png", str(file), capsys=capsys) == (
+        f"drawn to {file}\n"
+    )
+    assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_list_names_every_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run("list", capsys=capsys).splitlines()
+    listed = {line.partition("(")[0]: after for line, after in pairwise(lines)}
+    for name in dir(scalars):
+        value = getattr(scalars, name)
+        if isinstance(value, type) and issubclass(value, Schedule) and value is not Schedule:
+            assert name in listed or name == "LambdaValue"
+    assert "CosineAnnealing(start, end=0.0, power=1.0)" in lines
+    assert listed["CosineAnnealing"] == "    Anneal from start to end along half a cosine."
+    assert all(len(line) <= 100 for line in lines)
+
+
+CONVERTED: list[tuple[str, str, str]] = [
+    ("a.json", json.dumps(to_config(Linear(1.0, 0.5) * 2)), "Linear(start=1.0, end=0.5) * 2"),
+    ("a.json", '"Linear(1, 0)"', "Linear(start=1, end=0)"),
+    (
+        "a.yaml",
+        "learning_rate: 1.0e-5\niters: 1000\nmodel: some\nlr_schedule:\n  name: cosine_decay\n"
+        "  warmup: 99\n  warmup_init: 1.0e-7\n  arguments: [1.0e-5, 900, 1.0e-7]\n",
+        "Sequence(schedules=(Linear(start=1e-07, end=1e-05), Constant(value=1e-05), "
+        "CosineAnnealing(start=1e-05, end=1e-07)), boundaries=(0.099, 0.1))",
+    ),
+    ("a.yml", "learning_rate: 1.0e-5\nlr_schedule: null\n", "Constant(value=1e-05)"),
+    (
+        "a.json",
+        '{"lr": {"name": "Linear", "start": 1, "end": 0}, "wd": "Linear(0, 1)", "p": 0.5}',
+        "lr = Linear(start=1, end=0)\nwd = Linear(start=0, end=1)\np = Constant(value=0.5)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), CONVERTED)
+def test_convert(
+    name: str, text: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    printed = run("convert", str(tmp_path / name), capsys=capsys)
+    assert printed == expected + "\n"
+    for line in printed.splitlines():
+        parse(line.rpartition(" = ")[2])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TOML came with Python 3.11")
+def test_convert_toml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.toml").write_text('[lr]\nname = "Linear"\nstart = 1.0\nend = 0.0\n')
+    assert run("convert", str(tmp_path / "a.toml"), capsys=capsys) == (
+        "lr = Linear(start=1.0, end=0.0)\n"
+    )
+
+
+BAD: list[tuple[list[str], str]] = [
+    ([], "the following arguments are required: COMMAND"),
+    (["shw"], "invalid choice: 'shw'"),
+    (["show", "Linear(1, 0)"], "the following arguments are required: --steps"),
+    (["show", "Linear(1, 0)", "--steps", "ten"], "invalid int value: 'ten'"),
+    (["show", "Linear(1, 0)", "--steps", "0"], "--steps must be a whole number of at least 1"),
+    (["show", "Linaer(1, 0)", "--steps", "9"], "got 'Linaer'. Did you mean Linear?"),
+    (["show", "Linear(1,", "--steps", "9"], "text must be an expression: '(' was never closed"),
+    (["show", "Linear(1, 'x')", "--steps", "9"], "end of Linear must be a finite real number"),
+    (["show", "Linear(-1, 0)", "--steps", "9", "--log"], "must be above 0 for a logarithmic axis"),
+    (["show", "Linear(1, 0)", "--steps", "9", "--epochs", "2"], "--steps must be a multiple of"),
+    (["show", "Linear(1, 0)", "--steps", "9", "--epochs", "0"], "--epochs must be a whole number"),
+    (["show", "Linear(1, 0)", "--steps", "9", "--png", "/no/where.png"], "No such file"),
+    (["convert", "/no/where.json"], "No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_errors_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("scalars: ")
+    assert message in captured.err
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.json", b"{", "Expecting property name"),
+        ("a.json", b"[" * 100_000, "recursion"),
+        ("a.json", b"\xff\xfe", "codec can't decode"),
+        ("a.json", b" " * 1_000_001, "FILE must be at most 1000000 bytes"),
+        ("a.json", b'{"name": "Linear", "start": NaN, "end": 1}', "start of Linear must be a fin"),
+        ("a.yaml", b"a: [", "FILE must be YAML"),
+        ("a.yaml", b"!!python/object/apply:os.system ['true']", "FILE must be YAML"),
+        ("a.txt", b"Linear(1, 0)", "FILE must be a .json, .toml or .yaml file"),
+        ("a.yaml", b"name: Linaer", "Did you mean Linear?"),
+        ("a.yaml", b"- 1\n", "config must be a mapping, a text or a number, got [1]"),
+        (
+            "a.yaml",
+            b"a0: &a0 [1]\n"
+            + b"".join(b"a%d: &a%d [*a%d, *a%d, *a%d]\n" % (i, i, i - 1, i - 1, i - 1) for i in range(1, 30)),
+            "config must be at most 20000 items",
+        ),
+    ],
+    ids=lambda value: str(value)[:30],
+)  # fmt: skip
+def test_bad_files(
+    name: str, data: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", str(tmp_path / name)])
+    captured = capsys.readouterr()
+    assert (stopped.value.code, captured.out) == (2, "")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+def process(*command: str, **environment: str) -> Any:
+    return subprocess.run(
+        command, capture_output=True, check=False, env={**os.environ, **environment}, timeout=60
+    )
+
+
+def test_as_a_module_and_as_a_script() -> None:
+    arguments = ["show", "Linear(1, 0)", "--steps", "9"]
+    module = process(sys.executable, "-m", "scalars", *arguments, COLUMNS="80")
+    script = process(str(Path(sys.executable).parent / "scalars"), *arguments, COLUMNS="80")
+    assert module.returncode == script.returncode == 0
+    assert module.stdout == script.stdout
+    assert "⢕ Linear(1, 0)" in module.stdout.decode()
+    assert module.stderr == script.stderr == b""
+    failed = process(sys.executable, "-m", "scalars", "show", "x", "--steps", "9")
+    assert (failed.returncode, failed.stdout) == (2, b"")
+    assert failed.stderr.startswith(b"scalars: text at column 1 must be made of calls")
+
+
+def test_nobody_reads_on() -> None:
+    shell = f"'{sys.executable}' -m scalars show 'Linear(1, 0)' --steps 100000 --csv | head -1"
+    ended = process("bash", "-o", "pipefail", "-c", shell)
+    assert ended.stdout == b'step,"Linear(1, 0)"\n'
+    assert b"Traceback" not in ended.stderr
+
+
+def test_a_terminal_without_unicode() -> None:
+    ended = process(
+        sys.executable, "-m", "scalars", "show", "Linear(1, 0)", "--steps", "9",
+        PYTHONIOENCODING="ascii", PYTHONUTF8="0",
+    )  # fmt: skip
+    assert ended.returncode == 0
+    assert b"Traceback" not in ended.stderr
