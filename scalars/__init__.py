@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from .tools.names import from_name as from_name
     from .tools.parsing import parse as parse
     from .tools.plotting import plot as plot
+    from .tools.recording import Recorder as Recorder
     from .tools.registry import register as register
 
 _TOOLS = {
@@ -74,6 +75,7 @@ _TOOLS = {
     "from_name": "names",
     "parse": "parsing",
     "plot": "plotting",
+    "Recorder": "recording",
     "register": "registry",
 }
 """Where the tools are, which are loaded when they are first used."""

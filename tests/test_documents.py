@@ -101,6 +101,16 @@ def test_distributed_alone() -> None:
     assert "weight_decay 0.099  smoothing 0.011  reduced " in output
 
 
+def test_log_values(tmp_path: Path) -> None:
+    lines = run("log_values.py", "--folder", str(tmp_path / "runs")).splitlines()
+    names = "step, progress, learning_rate, weight_decay, loss"
+    assert lines[0] == f"200 rows in runs: {names}"
+    assert (tmp_path / "runs" / "values.csv").read_text().splitlines()[0] == names.replace(" ", "")
+    first, last = re.findall(r"[\d.]+", lines[1])
+    assert float(first) > 0.9
+    assert float(last) < 0.49
+
+
 @pytest.mark.slow
 def test_adaptive() -> None:
     lines = run("adaptive.py").splitlines()

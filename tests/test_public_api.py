@@ -39,6 +39,7 @@ def test_the_public_names() -> None:
         "PiecewiseConstant",
         "PiecewiseInterpolate",
         "Polynomial",
+        "Recorder",
         "ReduceOnPlateau",
         "Repeat",
         "Reversed",

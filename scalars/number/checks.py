@@ -203,9 +203,9 @@ def progress(value: Any) -> float:
     return float(number)
 
 
-def metric(value: Any) -> float:
+def metric(value: Any, name: str = "metric") -> float:
     """Check a metric: a number, which may be infinite or NaN where training went wrong."""
-    name, rule = "metric", "a real number"
+    rule = "a real number"
     value = _item(name, value, "observe()")
     if isinstance(value, float) and not math.isfinite(value):
         return value

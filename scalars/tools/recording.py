@@ -1,0 +1,202 @@
+"""The history of a run: what every scalar was at every update."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..number import checks
+from ..training.group import ScalarGroup
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = dict[str, Any]
+
+
+class Recorder:
+    """Record the values of a group at every update, and what else the loop logs.
+
+    A row is a dict: "step" counts the updates from 0, "progress" is that of the update,
+    and then come the values by name. Without a group it records whatever it is
+    subscribed to: ``group.subscribe(recorder)``.
+
+    Args:
+        group: The group to record from now on. Default: ``None``.
+        every: Record only every n-th update, from the first. Default: ``1``.
+        last: Keep only so many rows, the last ones. Default: ``None``, all.
+
+    Raises:
+        ValueError: ``every`` or ``last`` is below 1.
+        TypeError: ``group`` is no ``ScalarGroup``, or another argument no whole number.
+
+    Example:
+        >>> from scalars import Linear, Recorder, ScalarGroup
+        >>> group = ScalarGroup(lr=Linear(1.0, 0.0))
+        >>> recorder = Recorder(group)
+        >>> for step in range(2):
+        ...     _ = group.update(step / 2)
+        ...     recorder.log(loss=3.0 - step)
+        >>> for row in recorder:
+        ...     print(row)
+        {'step': 0, 'progress': 0.0, 'lr': 1.0, 'loss': 3.0}
+        {'step': 1, 'progress': 0.5, 'lr': 0.5, 'loss': 2.0}
+    """
+
+    def __init__(
+        self, group: ScalarGroup | None = None, *, every: int = 1, last: int | None = None
+    ) -> None:
+        self.every = checks.count("every", every)
+        self.last = None if last is None else checks.count("last", last)
+        self._rows: deque[Row] = deque(maxlen=self.last)
+        self._step = 0
+        self._row: Row | None = None
+        self._stop: Callable[[], None] | None = None
+        if group is not None:
+            if not isinstance(group, ScalarGroup):
+                way_out = "Pass what attach returned, or ScalarGroup(lr=lr)."
+                checks.fail("group", "a ScalarGroup", group, way_out, wrong_type=True)
+            self._stop = group.subscribe(self)
+
+    def __call__(self, progress: float, values: Mapping[str, float]) -> None:
+        """Record the values of an update: what ``subscribe`` calls."""
+        step = self._step
+        self._step = step + 1
+        if step % self.every:
+            self._row = None
+            return
+        self._row = {"step": step, "progress": progress, **values}
+        self._rows.append(self._row)
+
+    def log(self, **values: float) -> None:
+        """Add values to the row of the last update, if it was recorded.
+
+        Args:
+            values: Numbers by name, such as ``loss=loss.item()``.
+
+        Raises:
+            ValueError: Nothing was updated yet, or a name is "step" or "progress".
+            TypeError: A value is not a real number.
+        """
+        if not self._step:
+            way_out = "Call group.update(progress) first."
+            checks.fail("log", "called after an update", values, way_out)
+        numbers = {name: _number(name, value) for name, value in values.items()}
+        if self._row is not None:
+            self._row.update(numbers)
+
+    def stop(self) -> None:
+        """End the recording of the group that the recorder was made with."""
+        if self._stop is not None:
+            self._stop()
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows, oldest first."""
+        return list(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, name: str) -> list[Any]:
+        """Return a column: the values of a name, ``None`` where a row has none."""
+        if name not in self._names():
+            checks.fail("a name in Recorder", f"one of {self._names()}", name, "See the rows.")
+        return [row.get(name) for row in self._rows]
+
+    def _names(self) -> list[str]:
+        """Return the names of all columns, in the order in which they came."""
+        return list(dict.fromkeys(name for row in self._rows for name in row))
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the rows as CSV, with a line of names; what a row has not is empty."""
+        import csv
+
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._names() or ["step", "progress"])
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+    def to_jsonl(self, path: str | Path) -> None:
+        """Write the rows as JSON lines; infinity and NaN, which JSON has not, are null."""
+        with open(path, "w", encoding="utf-8") as file:
+            for row in self._rows:
+                plain = {key: x if math.isfinite(x) else None for key, x in row.items()}
+                file.write(json.dumps(plain) + "\n")
+
+    def save(self, path: str | Path) -> None:
+        """Write all that ``load`` needs to go on."""
+        data = {"step": self._step, "rows": self.rows}
+        Path(path).write_text(json.dumps(data), encoding="utf-8")
+
+    def load(self, path: str | Path) -> Recorder:
+        """Take the rows that were saved in place of those that are here, and go on after them.
+
+        Args:
+            path: A file that ``save`` wrote.
+
+        Returns:
+            The recorder itself.
+
+        Raises:
+            ValueError: The file is not one of ``save``.
+            TypeError: Something in it is of the wrong type.
+            OSError: The file cannot be read.
+        """
+        name, way_out = f"the file {str(path)!r}", "Load a file that Recorder.save wrote."
+        text = Path(path).read_bytes()
+        try:
+            data = json.loads(text.decode())
+        except (ValueError, RecursionError) as error:
+            checks.fail(name, f"JSON: {error}", text[:50], way_out)
+        checks.keys(name, data, ("step", "rows"))
+        step = checks.count(f"step in {name}", data["step"], least=0)
+        rows = checks.each(f"rows in {name}", data["rows"], _row)
+        self._step, self._row = step, None
+        self._rows = deque(rows, maxlen=self.last)
+        return self
+
+    def plot(self, *names: str, x: str = "step", ax: Axes | None = None, log: bool = False) -> Axes:
+        """Draw columns, and return the matplotlib axes.
+
+        Args:
+            names: The columns. Default: all but the step and the progress.
+            x: The column of the x axis, such as "progress". Default: ``"step"``.
+            ax: The axes to draw in. Default: ``None``, new ones.
+            log: Whether the y axis is logarithmic. Default: ``False``.
+
+        Raises:
+            ValueError: There are no rows, or no column of a name.
+            ImportError: matplotlib is not installed.
+        """
+        from .plotting import draw
+
+        if not self._rows:
+            checks.fail("Recorder", "given an update before plot", self.rows, "Update the group.")
+        chosen = names or [name for name in self._names() if name not in ("step", "progress")]
+        curves = {}
+        for name in chosen:
+            pairs = zip(self[x], self[name], strict=True)
+            points = [(at, value) for at, value in pairs if at is not None and value is not None]
+            curves[name] = ([at for at, _ in points], [value for _, value in points])
+        return draw(curves, x, ax, log, [])
+
+
+def _number(name: str, value: Any) -> float:
+    if name in ("step", "progress"):
+        checks.fail("a name given to log", "one of your own", name, "Choose another name.")
+    return checks.metric(value, name)
+
+
+def _row(name: str, value: Any) -> Row:
+    if not isinstance(value, dict) or not {"step", "progress"} <= set(value):
+        checks.fail(name, "a row", value, "Load a file that Recorder.save wrote.")
+    checks.count(f"step of {name}", value["step"], least=0)
+    return {key: value[key] if key == "step" else checks.metric(value[key], key) for key in value}

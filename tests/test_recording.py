@@ -1,0 +1,219 @@
+"""Recorder: the rows are the values of the run, whatever was dropped, saved or resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import mlx.core as mx
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary import Writer
+
+from examples.log_values import STEPS, train
+from scalars import CosineAnnealing, Linear, Recorder, ScalarGroup, Warmup
+
+matplotlib.use("agg")
+
+
+def make() -> ScalarGroup:
+    return ScalarGroup(lr=Linear(1.0, 0.0), wd=Linear(0.0, 8.0))
+
+
+def drive(group: ScalarGroup, recorder: Recorder, first: int, last: int) -> None:
+    for step in range(first, last):
+        group.update(step / 10)
+        recorder.log(loss=100 - step)
+
+
+def expected(steps: Any) -> list[dict[str, Any]]:
+    """The rows by hand."""
+    return [
+        {"step": i, "progress": i / 10, "lr": 1 - i / 10, "wd": i / 10 * 8, "loss": 100.0 - i}
+        for i in steps
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({}, range(10)),
+        ({"every": 3}, [0, 3, 6, 9]),
+        ({"last": 4}, range(6, 10)),
+        ({"every": 4, "last": 2}, [4, 8]),
+    ],
+)
+def test_rows(options: dict[str, int], steps: Any) -> None:
+    group = make()
+    recorder = Recorder(group, **options)
+    drive(group, recorder, 0, 10)
+    assert recorder.rows == list(recorder) == expected(steps)
+    assert len(recorder) == len(steps)
+    assert recorder["wd"] == [i / 10 * 8 for i in steps]
+
+
+def test_as_a_callback() -> None:
+    group, recorder = make(), Recorder()
+    unsubscribe = group.subscribe(recorder)
+    drive(group, recorder, 0, 3)
+    unsubscribe()
+    group.update(0.9)
+    assert recorder.rows == expected(range(3))
+    other = Recorder(group)
+    group.update(0.5)
+    other.stop()
+    group.update(0.6)
+    assert [row["progress"] for row in other] == [0.5]
+
+
+def test_csv_and_json_lines(tmp_path: Path) -> None:
+    group = make()
+    recorder = Recorder(group)
+    group.update(0.0)
+    group.update(0.5)
+    recorder.log(loss=math.nan, accuracy=0.75)
+    recorder.to_csv(tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        {"step": "0", "progress": "0.0", "lr": "1.0", "wd": "0.0", "loss": "", "accuracy": ""},
+        {
+            "step": "1",
+            "progress": "0.5",
+            "lr": "0.5",
+            "wd": "4.0",
+            "loss": "nan",
+            "accuracy": "0.75",
+        },
+    ]
+    recorder.to_jsonl(tmp_path / "a.jsonl")
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line, parse_constant=pytest.fail) for line in lines] == [
+        {"step": 0, "progress": 0.0, "lr": 1.0, "wd": 0.0},
+        {"step": 1, "progress": 0.5, "lr": 0.5, "wd": 4.0, "loss": None, "accuracy": 0.75},
+    ]  # fmt: skip
+    Recorder().to_csv(tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_text() == "step,progress\n"
+
+
+@pytest.mark.parametrize("options", [{}, {"every": 3}, {"last": 4}])
+def test_resumed_at_any_step_it_is_the_same_record(options: Any, tmp_path: Path) -> None:
+    group = make()
+    whole = Recorder(group, **options)
+    drive(group, whole, 0, 10)
+    for at in range(10):
+        group = make()
+        first = Recorder(group, **options)
+        drive(group, first, 0, at)
+        first.save(tmp_path / "rows.json")
+        group = make()
+        second = Recorder(group, **options)
+        assert second.load(tmp_path / "rows.json") is second
+        drive(group, second, at, 10)
+        assert second.rows == whole.rows
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", ValueError),
+        ("[" * 100_000, ValueError),
+        ("3", TypeError),
+        ("{}", ValueError),
+        ('{"step": -1, "rows": []}', ValueError),
+        ('{"step": "1", "rows": []}', TypeError),
+        ('{"step": 1, "rows": 3}', TypeError),
+        ('{"step": 1, "rows": [3]}', ValueError),
+        ('{"step": 1, "rows": [{"step": 0}]}', ValueError),
+        ('{"step": 1, "rows": [{"step": 0, "progress": "a"}]}', TypeError),
+        ('{"step": 1, "rows": [{"step": 0, "progress": 0, "lr": null}]}', TypeError),
+    ],
+)
+def test_bad_files_change_nothing(text: str, error: type[Exception], tmp_path: Path) -> None:
+    group = make()
+    recorder = Recorder(group)
+    drive(group, recorder, 0, 2)
+    (tmp_path / "a").write_text(text)
+    with pytest.raises(error, match="must be"):
+        recorder.load(tmp_path / "a")
+    assert recorder.rows == expected(range(2))
+    with pytest.raises(OSError, match="No such file"):
+        recorder.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Recorder(every=0), ValueError, "every must be a whole number of at least 1"),
+        (lambda: Recorder(last=0), ValueError, "last must be a whole number of at least 1"),
+        (lambda: Recorder({"a": 1}), TypeError, "group must be a ScalarGroup"),
+        (lambda: Recorder().log(loss=1.0), ValueError, "log must be called after an update"),
+        (lambda: Recorder().plot(), ValueError, "Recorder must be given an update before plot"),
+        (lambda: one().log(loss="a"), TypeError, "loss must be a real number, got 'a'"),
+        (lambda: one().log(step=1), ValueError, "a name given to log must be one of your own"),
+        (lambda: one()["loss"], ValueError, "a name in Recorder must be one of .'step', 'progr"),
+        (lambda: one().plot("loss"), ValueError, "a name in Recorder must be one of"),
+    ],
+)
+def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def one() -> Recorder:
+    recorder = Recorder(group := make())
+    group.update(0.5)
+    recorder.log(x=mx.array(2.0))
+    assert recorder["x"] == [2.0]
+    return recorder
+
+
+def test_plot() -> None:
+    recorder = Recorder(group := make())
+    drive(group, recorder, 0, 3)
+    group.update(0.3)  # a row without a loss
+    ax = recorder.plot()
+    found = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}  # type: ignore[union-attr]
+    assert found["loss"] == [[0, 100], [1, 99], [2, 98]]
+    assert found["lr"] == [[0, 1.0], [1, 0.9], [2, 0.8], [3, 0.7]]
+    assert ax.get_xlabel() == "step"
+    ax = recorder.plot("lr", x="progress", log=True)
+    assert ax.get_lines()[0].get_xydata().tolist()[-1] == [0.3, 0.7]  # type: ignore[union-attr]
+    assert (ax.get_xlabel(), ax.get_yscale()) == ("progress", "log")
+
+
+def test_real_tensorboard_files_hold_every_value(tmp_path: Path) -> None:
+    writer, recorder = Writer(str(tmp_path)), Recorder()
+    train(writer, recorder)
+    writer.close()
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    events.Reload()
+    lr = Warmup(CosineAnnealing(0.1, 0.001), 0.1)
+    assert set(events.Tags()["tensors"]) == {"learning_rate", "weight_decay", "loss"}
+    for name in ("learning_rate", "weight_decay", "loss"):
+        sent = [(event.step, event.tensor_proto.float_val[0]) for event in events.Tensors(name)]
+        assert [step for step, _ in sent] == list(range(STEPS))
+        assert [value for _, value in sent] == pytest.approx(recorder[name], rel=1e-6)
+    rates = [lr.at(step / STEPS) for step in range(STEPS)]
+    assert recorder["learning_rate"] == rates
+    assert recorder["loss"][-1] < 0.49 < recorder["loss"][0]
+
+
+def test_memory_is_bounded() -> None:
+    import tracemalloc
+
+    group = make()
+    recorder = Recorder(group, last=100)
+    for step in range(1000):
+        group.update(step / 20_000)
+    tracemalloc.start()
+    for step in range(1000, 20_000):
+        group.update(step / 20_000)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(recorder) == 100
+    assert grown < 100_000
