@@ -57,39 +57,47 @@ from .training.phases import Phase as Phase
 from .training.phases import Phases as Phases
 
 if TYPE_CHECKING:
+    from .optimizers.layers import layer_optimizer as layer_optimizer
+    from .optimizers.layers import layer_scales as layer_scales
+    from .optimizers.layers import no_decay as no_decay
     from .tools.config import from_config as from_config
     from .tools.config import to_config as to_config
     from .tools.flags import add_arguments as add_arguments
     from .tools.flags import from_arguments as from_arguments
+    from .tools.lr_finder import find_learning_rate as find_learning_rate
     from .tools.names import from_name as from_name
     from .tools.parsing import parse as parse
     from .tools.plotting import plot as plot
     from .tools.recording import Recorder as Recorder
     from .tools.registry import register as register
 
-_TOOLS = {
-    "from_config": "config",
-    "to_config": "config",
-    "add_arguments": "flags",
-    "from_arguments": "flags",
-    "from_name": "names",
-    "parse": "parsing",
-    "plot": "plotting",
-    "Recorder": "recording",
-    "register": "registry",
+_LATER = {
+    "layer_optimizer": "optimizers.layers",
+    "layer_scales": "optimizers.layers",
+    "no_decay": "optimizers.layers",
+    "from_config": "tools.config",
+    "to_config": "tools.config",
+    "add_arguments": "tools.flags",
+    "from_arguments": "tools.flags",
+    "find_learning_rate": "tools.lr_finder",
+    "from_name": "tools.names",
+    "parse": "tools.parsing",
+    "plot": "tools.plotting",
+    "Recorder": "tools.recording",
+    "register": "tools.registry",
 }
-"""Where the tools are, which are loaded when they are first used."""
+"""Where the names are that are loaded when they are first used."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _TOOLS:
+    if name not in _LATER:
         raise AttributeError(f"module 'scalars' has no attribute {name!r}")
     from importlib import import_module
 
-    tool: object = getattr(import_module(f".tools.{_TOOLS[name]}", __name__), name)
-    globals()[name] = tool
-    return tool
+    found: object = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_TOOLS} - {"TYPE_CHECKING"})
+    return sorted({*globals(), *_LATER} - {"TYPE_CHECKING"})

@@ -32,6 +32,7 @@ def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'weight_decay': '0.011', 'layers.1.p': '0.3', 'aux': '0.00099'" in printed[0]
     assert printed[1] == "1.50e-04 1.50e-05\n"
     assert printed[2].replace("array", "").replace(", dtype=float32", "") == "(0)\n(1)\n(2)\n"
+    assert printed[3] == "[{'step': 0, 'progress': 0.05, 'lr': 0.0005, 'loss': 0.7}]\n"
 
 
 def test_readme_is_short_and_its_files_exist() -> None:
@@ -109,6 +110,43 @@ def test_log_values(tmp_path: Path) -> None:
     first, last = re.findall(r"[\d.]+", lines[1])
     assert float(first) > 0.9
     assert float(last) < 0.49
+
+
+@pytest.mark.slow
+def test_find_lr(tmp_path: Path) -> None:
+    lines = run("find_lr.py", "--png", str(tmp_path / "a.png")).splitlines()
+    assert re.fullmatch(r"valley \S+  steepest \S+  minimum \S+", lines[0])
+    accuracies = [float(line.split()[-1].rstrip("%")) for line in lines[2:]]
+    assert len(accuracies) == 3
+    assert min(accuracies) > 96
+    assert (tmp_path / "a.png").stat().st_size > 20_000
+
+
+@pytest.mark.slow
+def test_layers() -> None:
+    each, one, last = run("layers.py").splitlines()
+    # 0.01, and three layers before it: divided by 2.6, 2.6**2 and 2.6**3.
+    assert each.startswith("a rate for each layer (at most 0.00057, 0.0015, 0.0038, 0.01): ")
+    assert one.startswith("one rate (at most 0.01): ")
+    accuracies = [float(line.split()[-1].rstrip("%")) for line in (each, one, last)]
+    assert min(accuracies[:2]) > accuracies[2] + 5
+
+
+@pytest.mark.slow
+def test_train_cli(tmp_path: Path) -> None:
+    text = "--lr_schedule step_schedule --decay_steps 100 --decay_gamma 0.5 --max_steps 300"
+    flags = text.split()
+    whole = run("train_cli.py", *flags).splitlines()
+    assert [line.split()[4] for line in whole] == [
+        "0.100000", "0.100000", "0.050000", "0.050000", "0.025000", "0.025000",
+    ]  # fmt: skip
+    saved = ["--checkpoint", str(tmp_path / "run")]
+    first = run("train_cli.py", *flags, *saved, "--steps_this_run", "121").splitlines()
+    second = run("train_cli.py", *flags, *saved).splitlines()
+    assert [*first, *second] == whole  # the same losses, to the last digit shown
+    own = run("train_cli.py", "--lr_schedule", "warm_restarts", "--decay_steps", "100")
+    # Two thirds of the run are two cycles: step 240 is 40 % through the third one.
+    assert f"{0.05 * (1 + math.cos(math.pi * 0.4)):.6f}" in own.splitlines()[-2]
 
 
 @pytest.mark.slow

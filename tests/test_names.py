@@ -85,8 +85,21 @@ def test_sambaflow() -> None:
     assert [from_name("fixed_lr", 2.0, 100).at(p) for p in (0, 1)] == [2, 2]
 
 
+def test_reduce_lr_on_plateau() -> None:
+    """PyTorch's, as Hugging Face's: a warm-up is ours."""
+    plain = from_name("reduce_lr_on_plateau", 0.1, 100, factor=0.5, patience=1, end_ratio=0.3)
+    assert (
+        repr(plain)
+        == "ReduceOnPlateau(value=Constant(value=0.1), factor=0.5, patience=1, minimum=0.03)"
+    )
+    assert [float(plain.observe(1.0)) for _ in range(5)] == [0.1, 0.1, 0.05, 0.05, 0.03]
+    warm = from_name("reduce_lr_on_plateau", 0.1, 100, warmup_steps=10)
+    assert float(warm.update(0.05)) == 0.05
+
+
 def test_every_name_is_tested() -> None:
     tested = {name for name, _, _ in HUGGING_FACE} | {
+        "reduce_lr_on_plateau",
         "fixed_lr",
         "cosine_schedule_with_warmup",
         "polynomial_decay_schedule_with_warmup",

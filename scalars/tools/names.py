@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from ..adaptive.plateau import ReduceOnPlateau
 from ..number import checks
 from ..schedules.annealing import Constant, CosineAnnealing, InverseSqrt, Linear, Polynomial
 from ..schedules.base import Schedule
@@ -94,6 +95,21 @@ def _warmup_stable_decay(run: _Run, decay_steps: float, curve: str = "cosine") -
     return WarmupStableDecay(run.peak, run.warmup, decay, 0.0, run.end_or(0.0), curve)
 
 
+def _reduce_on_plateau(
+    run: _Run,
+    factor: float = 0.1,
+    patience: int = 10,
+    mode: str = "min",
+    threshold: float = 1e-4,
+    cooldown: int = 0,
+) -> Schedule:
+    least = run.end_or(0.0)
+    plateau = ReduceOnPlateau(
+        run.peak, factor, patience, mode, threshold, cooldown=cooldown, minimum=least
+    )
+    return run.warm(plateau) if run.warmup else plateau
+
+
 NAMES: dict[str, Callable[..., Schedule]] = {
     # Hugging Face
     "constant": _constant,
@@ -106,6 +122,7 @@ NAMES: dict[str, Callable[..., Schedule]] = {
     "polynomial": _polynomial,
     "inverse_sqrt": _inverse_sqrt,
     "warmup_stable_decay": _warmup_stable_decay,
+    "reduce_lr_on_plateau": _reduce_on_plateau,
     # SambaFlow
     "fixed_lr": _constant,
     "cosine_schedule_with_warmup": _cosine_to_a_tenth,
@@ -130,7 +147,8 @@ def from_name(
     Args:
         name: "constant", "constant_with_warmup", "linear", "cosine",
             "cosine_with_restarts", "cosine_with_min_lr", "cosine_warmup_with_min_lr",
-            "polynomial", "inverse_sqrt", "warmup_stable_decay"; or SambaFlow's
+            "polynomial", "inverse_sqrt", "warmup_stable_decay",
+            "reduce_lr_on_plateau" (call ``observe(metric)``); or SambaFlow's
             "fixed_lr", "cosine_schedule_with_warmup",
             "polynomial_decay_schedule_with_warmup".
         peak: The highest value: the learning rate.
@@ -140,7 +158,7 @@ def from_name(
             of the library.
         options: What else the schedule takes: ``num_cycles`` (restarts), ``power``
             (polynomial), ``timescale`` (inverse square root), ``decay_steps`` and
-            ``curve`` (warm-up, stable, decay).
+            ``curve`` (warm-up, stable, decay), those of ``ReduceOnPlateau``.
 
     Raises:
         ValueError: There is no such name, a number is out of its range, an option is

@@ -1,0 +1,87 @@
+r"""A trainer whose learning rate is asked for by flags, and which can be stopped and resumed.
+
+    python train_cli.py --lr_schedule step_schedule --decay_steps 100 --decay_gamma 0.5 \
+        --learning_rate 0.1 --max_steps 300 --checkpoint run --steps_this_run 120
+
+makes 120 of the 300 steps. The same command without --steps_this_run makes the others: the
+schedule goes on where it was, as its progress is in the state of the optimizer. Besides the
+names of ``scalars`` there is one of this script, "warm_restarts"; an expression such as
+"Warmup(CosineAnnealing(0.1), 0.1)" serves too.
+"""
+
+import argparse
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_unflatten
+from sklearn.datasets import load_digits
+
+from scalars import (
+    CosineAnnealingWarmRestarts,
+    Horizon,
+    ScheduledScalar,
+    add_arguments,
+    attach,
+    from_arguments,
+    register,
+)
+
+BATCH = 64
+
+
+def warm_restarts(learning_rate: float, max_steps: int, decay_steps: int) -> ScheduledScalar:
+    """Restart every ``decay_steps`` steps: what --lr_schedule warm_restarts asks for."""
+    return CosineAnnealingWarmRestarts(learning_rate, first_cycle=decay_steps / max_steps)
+
+
+def flags() -> tuple[argparse.Namespace, ScheduledScalar]:
+    """Return the arguments, and the learning rate that they ask for."""
+    register("warm_restarts", warm_restarts)
+    parser = argparse.ArgumentParser(description="Train on digits.")
+    add_arguments(parser)
+    parser.add_argument("--checkpoint", type=Path, help="where the run is saved, and resumed from")
+    parser.set_defaults(learning_rate=0.1, max_steps=300)
+    args = parser.parse_args()
+    try:
+        return args, from_arguments(args)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+
+
+def main() -> None:
+    args, lr = flags()
+    images, labels = load_digits(return_X_y=True)
+    x, y = mx.array(images).astype(mx.float32) / 16, mx.array(labels)
+    mx.random.seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = optim.SGD(lr, momentum=0.9)
+    optimizer.init(model.trainable_parameters())
+    file = args.checkpoint and args.checkpoint.with_suffix(".safetensors")
+    if file and file.exists():
+        saved = tree_unflatten(list(mx.load(str(file)).items()))
+        model.update(saved["model"])
+        optimizer.state = saved["optimizer"]
+    group = attach(optimizer)
+
+    horizon, first = Horizon(args.max_steps), optimizer.step.item()
+    last = min(first + (args.steps_this_run or args.max_steps), args.max_steps)
+    loss_and_grad = nn.value_and_grad(
+        model, lambda x, y: nn.losses.cross_entropy(model(x), y, reduction="mean")
+    )
+    for step in range(first, last):
+        group.update(horizon.progress(step))
+        batch = mx.random.randint(0, len(y), (BATCH,), key=mx.random.key(step))
+        loss, grads = loss_and_grad(x[batch], y[batch])
+        optimizer.update(model, grads)
+        mx.eval(loss, model.state, optimizer.state)
+        if step % 60 == 0 or step == last - 1:
+            print(f"step {step:3}  learning rate {float(lr):.6f}  loss {loss.item():.4f}")
+    if file:
+        arrays = {"model": model.parameters(), "optimizer": optimizer.state}
+        mx.save_safetensors(str(file), dict(tree_flatten(arrays)))
+
+
+if __name__ == "__main__":
+    main()

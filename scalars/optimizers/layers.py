@@ -1,0 +1,218 @@
+"""Learning rates and decays that differ between the layers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.optimizers import MultiOptimizer, Optimizer
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..number import checks
+from ..number.scalar import ScheduledScalar
+
+Filter = str | int | Callable[[str, mx.array], bool]
+Rule = tuple[Filter, Mapping[str, Any]]
+
+
+def no_decay(path: str, array: mx.array) -> bool:
+    """Return whether a parameter is one that is not decayed: a bias, or of a norm.
+
+    Args:
+        path: The path of the parameter. It is not used.
+        array: The parameter: those have one dimension at most.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from scalars import no_decay
+        >>> no_decay("norm.weight", mx.ones((8,))), no_decay("fc.weight", mx.ones((8, 8)))
+        (True, False)
+    """
+    return array.ndim < 2
+
+
+def layer_scales(
+    model: nn.Module, lr: ScheduledScalar | float, decay: float = 2.6
+) -> dict[str, ScheduledScalar | float]:
+    r"""Return a learning rate for each layer: the last has ``lr``, those before it less [1].
+
+    .. math:: r_d = \frac{r}{decay^d}, \quad d = 0 \text{ in the last layer}
+
+    A layer is a module with parameters, or one in a list of modules as a whole: a path up
+    to its first number, as in ``layers.3``. They are in the order in which the model
+    defines them. The rates are live expressions of ``lr``: updating it moves all.
+
+    Args:
+        model: The model. Only what is trainable counts.
+        lr: The rate of the last layer, a scalar or a number.
+        decay: What the rate is divided by from a layer to the one before, above 0.
+            Default: ``2.6``.
+
+    Raises:
+        ValueError: ``decay`` is not above 0, or the model has no trainable parameters.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> import mlx.nn as nn
+        >>> from scalars import Constant, layer_scales
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+        >>> rates = layer_scales(model, Constant(0.26))
+        >>> {path: round(float(rate), 3) for path, rate in rates.items()}
+        {'layers.0': 0.1, 'layers.2': 0.26}
+
+    [1]: Howard, J. and Ruder, S., 2018. Universal language model fine-tuning for text
+    classification. ACL 2018.
+    """
+    if not isinstance(lr, ScheduledScalar):
+        checks.real("lr", lr)
+    checks.positive("decay", decay)
+    paths = layers_of(model)
+    depths = range(len(paths) - 1, -1, -1)
+    return {path: lr / decay**d if d else lr for path, d in zip(paths, depths, strict=True)}
+
+
+def layer_optimizer(
+    make: Callable[..., Optimizer],
+    model: nn.Module,
+    rules: Sequence[Rule] = (),
+    **settings: Any,
+) -> MultiOptimizer:
+    """Make an optimizer whose settings differ between groups of parameters.
+
+    Every parameter has the settings, with those changed that the rules which match it
+    change, in their order. Parameters with the same settings share an optimizer.
+
+    Args:
+        make: A class of optimizers, such as ``optim.AdamW``.
+        model: The model whose parameters are grouped.
+        rules: Pairs of what a rule matches and the settings there. It matches by path,
+            ``"layers.0"`` or a pattern such as ``"*.bias"``; by depth, an int that counts
+            the layers from 0, or from -1 backwards; or by a function of the path and the
+            array, such as ``no_decay``. Default: ``()``.
+        settings: The arguments of ``make``. A dict gives values by layer, as
+            ``layer_scales`` does.
+
+    Returns:
+        A ``MultiOptimizer``. ``attach`` it as any other.
+
+    Raises:
+        ValueError: A rule matches no parameter, or a dict lacks a layer.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> import mlx.nn as nn
+        >>> import mlx.optimizers as optim
+        >>> from scalars import CosineAnnealing, attach, layer_optimizer, layer_scales, no_decay
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+        >>> lr = CosineAnnealing(0.1)
+        >>> optimizer = layer_optimizer(
+        ...     optim.AdamW, model, [(no_decay, {"weight_decay": 0.0})],
+        ...     learning_rate=layer_scales(model, lr), weight_decay=0.01,
+        ... )
+        >>> len(optimizer.optimizers)  # two layers, each with and without decay
+        4
+        >>> group = attach(optimizer).update(0.5)
+        >>> float(lr)
+        0.05
+    """
+    if not callable(make):
+        way_out = "Pass a class such as optim.AdamW."
+        checks.fail("make", "a class of optimizers", make, way_out, wrong_type=True)
+    layers = layers_of(model)
+    groups: dict[Any, tuple[dict[str, Any], set[str]]] = {}
+    matched: set[int] = set()
+    for path, array in _parameters(model):
+        own = {name: _of_layer(name, value, path) for name, value in settings.items()}
+        for i, rule in enumerate(checks.sequence("rules", rules)):
+            which, changes = _checked(i, rule, layers)
+            if _matches(which, path, array, layers):
+                matched.add(i)
+                own.update(changes)
+        key = tuple(sorted((name, _identity(value)) for name, value in own.items()))
+        groups.setdefault(key, (own, set()))[1].add(path)
+    for i, (which, _) in enumerate(rules):
+        if i not in matched:
+            way_out = f"The layers are {', '.join(layers)}."
+            checks.fail(f"rule {i}", "one that matches a parameter", which, way_out)
+    # The optimizer of the most parameters takes what comes to the model later.
+    *others, last = sorted(groups.values(), key=lambda group: len(group[1]))
+    filters = [lambda path, _, paths=paths: path in paths for _, paths in others]
+    return _LayerOptimizer([make(**own) for own, _ in (*others, last)], filters)
+
+
+class _LayerOptimizer(MultiOptimizer):
+    """A ``MultiOptimizer`` that can put together parts of a list of layers.
+
+    MLX's merges trees, which fails where one has no layer and another an empty one.
+    """
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        """Apply the gradients, each by the optimizer of its group."""
+        updated: dict[str, mx.array] = {}
+        for optimizer, part in zip(self.optimizers, self._split_dictionary(gradients), strict=True):
+            updated.update(tree_flatten(optimizer.apply_gradients(part, parameters)))
+        return tree_unflatten(list(updated.items()))
+
+
+def layers_of(model: nn.Module) -> list[str]:
+    """Return the paths of the layers of a model, in the order of their definition."""
+    return list(dict.fromkeys(_layer_of(path) for path, _ in _parameters(model)))
+
+
+def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
+    if not isinstance(model, nn.Module):
+        way_out = "Pass the model that is trained."
+        checks.fail("model", "an mlx.nn.Module", model, way_out, wrong_type=True)
+    parameters: Any = tree_flatten(model.trainable_parameters())  # type: ignore[no-untyped-call]
+    if not parameters:
+        checks.fail("model", "one with trainable parameters", model, "unfreeze() some of it.")
+    return parameters  # type: ignore[no-any-return]
+
+
+def _layer_of(path: str) -> str:
+    """Return the path up to its first number, or else without the name of the parameter."""
+    parts = path.split(".")
+    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
+    return ".".join(parts[: numbers[0] + 1] if numbers else parts[:-1] or parts)
+
+
+def _of_layer(name: str, value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    layer = _layer_of(path)
+    if layer not in value:
+        way_out = "Pass what layer_scales returned for this model."
+        checks.fail(name, f"given for the layer {layer!r}", sorted(value), way_out)
+    return value[layer]
+
+
+def _checked(i: int, rule: Any, layers: list[str]) -> Rule:
+    if not isinstance(rule, (tuple, list)) or len(rule) != 2 or not isinstance(rule[1], Mapping):
+        way_out = 'Write ("*.bias", {"weight_decay": 0.0}).'
+        checks.fail(f"rule {i}", "a pair of a filter and settings", rule, way_out, wrong_type=True)
+    which = rule[0]
+    if isinstance(which, bool) or not (isinstance(which, (str, int)) or callable(which)):
+        way_out = "Pass a path, a depth, or a function of the path and the array."
+        checks.fail(f"rule {i}", "for a path, a depth or a function", which, way_out, True)
+    if isinstance(which, int) and not -len(layers) <= which < len(layers):
+        rule_text = f"of a depth from {-len(layers)} to {len(layers) - 1}"
+        checks.fail(f"rule {i}", rule_text, which, f"The layers are {', '.join(layers)}.")
+    return which, rule[1]
+
+
+def _matches(which: Filter, path: str, array: mx.array, layers: list[str]) -> bool:
+    if isinstance(which, int):
+        return _layer_of(path) == layers[which]
+    if isinstance(which, str):
+        return path == which or path.startswith(f"{which}.") or fnmatchcase(path, which)
+    return bool(which(path, array))
+
+
+def _identity(value: Any) -> Any:
+    """Return what tells settings apart: scalars and other objects by themselves."""
+    return (
+        ("value", repr(value)) if isinstance(value, (int, float, str)) else ("id", str(id(value)))
+    )

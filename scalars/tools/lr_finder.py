@@ -1,0 +1,290 @@
+"""The learning rate range test: which rate to begin with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.optimizers import Optimizer
+
+from ..number import checks
+from ..optimizers.discover import members
+from ..schedules.annealing import Exponential
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DIVERGED = 4.0
+"""How many times its least value the smoothed loss may be before the test stops."""
+
+
+@dataclass(frozen=True)
+class LearningRateTest:
+    """The rates that were tried, the losses at them, and what they suggest.
+
+    The suggestions are those of fast.ai. They look at the smoothed losses, but for the
+    first tenth and the last five, where there are enough of them.
+    """
+
+    learning_rates: Sequence[float]
+    losses: Sequence[float]
+    smoothed: Sequence[float]
+
+    @property
+    def valley(self) -> float:
+        """The rate half-way along the longest fall of the loss: careful."""
+        rates, losses = self._middle()
+        lengths = [1] * len(losses)
+        for i, loss in enumerate(losses):
+            longer = [lengths[j] + 1 for j in range(i) if loss < losses[j]]
+            lengths[i] = max([1, *longer])
+        end = lengths.index(max(lengths))
+        begin = end - max(lengths) + 1
+        third = (end - begin) / 3
+        return rates[begin + int(third) + int(third / 2)]
+
+    @property
+    def steepest(self) -> float:
+        """The rate where the loss falls fastest over the logarithm of the rate."""
+        rates, losses = self._middle()
+        slopes = [after - before for before, after in pairwise(losses)]
+        return rates[slopes.index(min(slopes))]
+
+    @property
+    def minimum(self) -> float:
+        """A tenth of the rate where the loss is least."""
+        rates, losses = self._middle()
+        return rates[losses.index(min(losses))] / 10
+
+    def _middle(self) -> tuple[Sequence[float], Sequence[float]]:
+        count = len(self.smoothed)
+        kept = slice(count // 10, count - 5) if count >= 20 else slice(None)
+        return self.learning_rates[kept], self.smoothed[kept]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the losses over the rates with the suggestions; return the matplotlib axes.
+
+        Args:
+            ax: The axes to draw in. Default: ``None``, new ones.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from .plotting import draw
+
+        rates = self.learning_rates
+        curves = {"loss": (rates, self.losses), "smoothed": (rates, self.smoothed)}
+        ax = draw(curves, "learning rate", ax, False, [])
+        for i, name in enumerate(("valley", "steepest", "minimum")):
+            rate = getattr(self, name)
+            ax.axvline(rate, color=f"C{i + 2}", linestyle="--", label=f"{name} {rate:.2g}")
+        ax.set_xscale("log")
+        low = min(self.losses)
+        span = self.smoothed[0] - low or 1.0
+        ax.set_ylim(low - 0.1 * span, low + 2 * span)  # not up to the divergence
+        ax.legend(fontsize="small")
+        return ax
+
+
+def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole training run
+    model: nn.Module,
+    optimizer: Optimizer,
+    loss_fn: Callable[..., mx.array],
+    batches: Iterable[Any],
+    start: float = 1e-7,
+    end: float = 10.0,
+    steps: int = 100,
+    smoothing: float = 0.98,
+    compile: bool = False,
+) -> LearningRateTest:
+    r"""Train with a rate that grows from step to step, and see where the loss falls [1].
+
+    .. math:: r_t = s \left(\frac{e}{s}\right)^{t / (T - 1)}, \quad t = 0, ..., T - 1
+
+    It stops when the loss is not finite, or, smoothed, above four times its least value.
+    Then everything is put back, also after an error: the parameters and other arrays of
+    the model, the mode of its modules, the optimizer with its state and MLX's random
+    numbers. A rate that is a scalar, or several rates of a ``MultiOptimizer``, are
+    replaced by the one that is tried.
+
+    Args:
+        model: The model. It is in training mode during the test.
+        optimizer: Its optimizer.
+        loss_fn: The loss, called as ``loss_fn(model, *batch)``.
+        batches: Batches, such as tuples ``(x, y)``; what can be iterated again is, when
+            it is too short.
+        start: The first rate s, above 0. Default: ``1e-7``.
+        end: The last rate e, above ``start``. Default: ``10.0``.
+        steps: The number of steps T, at least 2. Default: ``100``.
+        smoothing: The weight of the past in the smoothed loss, from 0 to below 1.
+            Default: ``0.98``.
+        compile: Whether the step is compiled. Default: ``False``.
+
+    Returns:
+        The rates and losses, with ``valley``, ``steepest`` and ``minimum`` to begin
+        with, and ``plot()``.
+
+    Raises:
+        ValueError: A number is out of its range, or there were fewer than two losses.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> import mlx.nn as nn
+        >>> import mlx.optimizers as optim
+        >>> from scalars import find_learning_rate
+        >>> x = mx.random.normal((64, 4), key=mx.random.key(0))
+        >>> model = nn.Linear(4, 1)
+        >>> loss = lambda model, x, y: ((model(x) - y) ** 2).mean()
+        >>> found = find_learning_rate(model, optim.SGD(0.0), loss, [(x, x[:, :1])], start=1e-4)
+        >>> 0.01 < found.valley < found.minimum < 1
+        True
+
+    [1]: Smith, L. N., 2017. Cyclical learning rates for training neural networks. WACV
+    2017. The suggestions: fast.ai's ``lr_find``.
+    """
+    _check(model, optimizer, loss_fn, batches)
+    rates = _rates(start, end, checks.count("steps", steps, least=2))
+    if not 0 <= checks.real("smoothing", smoothing) < 1:
+        checks.fail("smoothing", "from 0 to below 1", smoothing, "Pass a number such as 0.98.")
+    checks.flag("compile", compile)
+    with _put_back(model, optimizer):
+        step = _step(model, optimizer, loss_fn, compile)
+        tried, losses, smoothed = _run(
+            optimizer, step, zip(rates, _again(batches), strict=False), smoothing
+        )
+    if len(losses) < 2:
+        way_out = "Pass more batches, or a lower start."
+        checks.fail("the number of finite losses", "at least 2", losses, way_out)
+    return LearningRateTest(tried, losses, smoothed)
+
+
+def _check(model: Any, optimizer: Any, loss_fn: Any, batches: Any) -> None:
+    wrong = {
+        "model": (isinstance(model, nn.Module), "an mlx.nn.Module", model),
+        "optimizer": (isinstance(optimizer, Optimizer), "an MLX optimizer", optimizer),
+        "loss_fn": (callable(loss_fn), "a function of the model and a batch", loss_fn),
+        "batches": (isinstance(batches, Iterable), "iterable", batches),
+    }
+    for name, (right, rule, value) in wrong.items():
+        if not right:
+            way_out = "Call find_learning_rate(model, optimizer, loss_fn, batches)."
+            checks.fail(name, rule, value, way_out, wrong_type=True)
+
+
+def _rates(start: float, end: float, steps: int) -> list[float]:
+    if checks.positive("end", end) <= checks.positive("start", start):
+        checks.fail("end", f"above start, {start}", end, "Pass a larger number.")
+    growing = Exponential(start, end)
+    return [growing.at(i / (steps - 1)) for i in range(steps)]
+
+
+def _again(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield the batches, again and again if they can be iterated again."""
+    seen = True
+    while seen:
+        seen = False
+        for batch in batches:
+            seen = True
+            yield tuple(batch) if isinstance(batch, (list, tuple)) else (batch,)
+
+
+def _step(
+    model: nn.Module, optimizer: Optimizer, loss_fn: Callable[..., mx.array], compile: bool
+) -> Callable[..., float]:
+    """Return a function that makes a step and returns the loss before it."""
+    loss_and_grad = nn.value_and_grad(model, loss_fn)
+
+    def step(*batch: Any) -> mx.array:
+        loss, grads = loss_and_grad(model, *batch)
+        optimizer.update(model, grads)
+        return loss  # type: ignore[no-any-return]
+
+    state: Any = [model.state, optimizer.state, mx.random.state]
+    function: Any = step
+    if compile:
+        parameters: Any = model.trainable_parameters()  # type: ignore[no-untyped-call]
+        optimizer.init(parameters)
+        function = mx.compile(step, inputs=state, outputs=state)
+
+    def loss_of(*batch: Any) -> float:
+        loss = function(*batch)
+        mx.eval(loss, state)
+        return float(loss.item())
+
+    return loss_of
+
+
+def _run(
+    optimizer: Optimizer,
+    step: Callable[..., float],
+    pairs: Iterable[tuple[float, tuple[Any, ...]]],
+    smoothing: float,
+) -> tuple[list[float], list[float], list[float]]:
+    tried: list[float] = []
+    losses: list[float] = []
+    smoothed: list[float] = []
+    average = 0.0
+    for rate, batch in pairs:
+        optimizer.learning_rate = rate
+        value = step(*batch)
+        if not math.isfinite(value):
+            break
+        average = smoothing * average + (1 - smoothing) * value
+        tried.append(rate)
+        losses.append(value)
+        smoothed.append(average / (1 - smoothing ** len(losses)))
+        if smoothed[-1] > DIVERGED * min(smoothed) > 0:
+            break
+    return tried, losses, smoothed
+
+
+@contextmanager
+def _put_back(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+    """Put everything back in the end; no rate is scheduled until then."""
+    modules: list[Any] = model.modules()  # type: ignore[no-untyped-call]
+    modes = [(module, module._training) for module in modules]
+    optimizers: list[Any] = list(members(optimizer))
+    attributes = [(one, dict(vars(one))) for one in optimizers]
+    (key,) = iter(mx.random.state)  # type: ignore[call-overload]
+    high, low = key.tolist()
+    containers = [*_containers(model), *_containers([one._state for one in optimizers])]
+    try:
+        for one in optimizers:
+            one._schedulers = {k: v for k, v in one._schedulers.items() if k != "learning_rate"}
+        model.train()
+        yield
+    finally:
+        for container, contents in containers:
+            _refill(container, contents)
+        for one, kept in attributes:
+            vars(one).clear()
+            vars(one).update(kept)
+        for module, mode in modes:
+            module._training = mode
+        mx.random.seed(high << 32 | low)  # the key of a seed is its two halves
+
+
+def _containers(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every dict and list in a tree, modules too, with what is in it."""
+    if isinstance(value, (dict, list)):
+        yield value, value.copy() if isinstance(value, list) else dict(value)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _containers(item)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _containers(item)
+
+
+def _refill(container: Any, contents: Any) -> None:
+    if isinstance(container, list):
+        container[:] = contents
+    else:
+        dict.clear(container)  # a module has an update of its own
+        dict.update(container, contents)
