@@ -101,12 +101,9 @@ def _reduce_on_plateau(
     patience: int = 10,
     mode: str = "min",
     threshold: float = 1e-4,
-    cooldown: int = 0,
 ) -> Schedule:
     least = run.end_or(0.0)
-    plateau = ReduceOnPlateau(
-        run.peak, factor, patience, mode, threshold, cooldown=cooldown, minimum=least
-    )
+    plateau = ReduceOnPlateau(run.peak, factor, patience, mode, threshold, minimum=least)
     return run.warm(plateau) if run.warmup else plateau
 
 
