@@ -57,9 +57,12 @@ from .training.phases import Phase as Phase
 from .training.phases import Phases as Phases
 
 if TYPE_CHECKING:
+    from .optimizers.batch_norm import recompute_batch_norm as recompute_batch_norm
     from .optimizers.layers import layer_optimizer as layer_optimizer
     from .optimizers.layers import layer_scales as layer_scales
     from .optimizers.layers import no_decay as no_decay
+    from .optimizers.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
+    from .optimizers.schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
     from .tools.config import from_config as from_config
     from .tools.config import to_config as to_config
     from .tools.flags import add_arguments as add_arguments
@@ -75,6 +78,9 @@ _LATER = {
     "layer_optimizer": "optimizers.layers",
     "layer_scales": "optimizers.layers",
     "no_decay": "optimizers.layers",
+    "ScheduleFreeAdamW": "optimizers.schedule_free",
+    "ScheduleFreeSGD": "optimizers.schedule_free",
+    "recompute_batch_norm": "optimizers.batch_norm",
     "from_config": "tools.config",
     "to_config": "tools.config",
     "add_arguments": "tools.flags",

@@ -35,7 +35,7 @@ def largest_difference(actual: Any, expected: Any) -> float:
 
 def reloaded(state: Any) -> Any:
     """Return a state as it comes back from a file: other dicts, other arrays."""
-    return tree_unflatten([(name, array + 0) for name, array in tree_flatten(state)])
+    return tree_unflatten([(name, mx.array(array)) for name, array in tree_flatten(state)])
 
 
 class Traced:

@@ -46,6 +46,8 @@ def test_the_public_names() -> None:
         "Rex",
         "ScalarGroup",
         "Schedule",
+        "ScheduleFreeAdamW",
+        "ScheduleFreeSGD",
         "ScheduledScalar",
         "Sequence",
         "StepDecay",
@@ -70,6 +72,7 @@ def test_the_public_names() -> None:
         "no_decay",
         "parse",
         "plot",
+        "recompute_batch_norm",
         "register",
         "to_config",
     }

@@ -1,0 +1,65 @@
+"""The running statistics of batch norms, for weights that were not trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..number import checks
+
+
+def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
+    """Compute the running statistics of batch norms anew, for the present parameters.
+
+    Those that training has left belong to y; call this after ``optimizer.eval(model)``.
+    The mean and the variance become the averages over the batches. Nothing else of the
+    model changes; other layers, such as dropout, are in evaluation mode meanwhile.
+
+    Args:
+        model: The model, called with each batch.
+        batches: Inputs of the model: arrays, or tuples of arrays. Some dozens of batches
+            of training data are enough.
+
+    Raises:
+        ValueError: The model has no ``nn.BatchNorm`` that keeps statistics, or there are
+            no batches.
+        TypeError: ``model`` is no module.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> import mlx.nn as nn
+        >>> from scalars import recompute_batch_norm
+        >>> model = nn.Sequential(nn.BatchNorm(1))
+        >>> recompute_batch_norm(model, [mx.array([[1.0], [3.0]]), mx.array([[5.0], [7.0]])])
+        >>> model.layers[0].running_mean, model.layers[0].running_var
+        (array([4], dtype=float32), array([2], dtype=float32))
+    """
+    if not isinstance(model, nn.Module):
+        checks.fail("model", "an mlx.nn.Module", model, "Pass the model.", wrong_type=True)
+    modules: list[Any] = model.modules()  # type: ignore[no-untyped-call]
+    norms = [one for one in modules if isinstance(one, nn.BatchNorm) and "running_mean" in one]
+    if not norms:
+        way_out = "Leave out the call: other norms keep no statistics."
+        checks.fail("model", "one with nn.BatchNorm", type(model).__name__, way_out)
+    modes = [(one, one._training) for one in modules]
+    momenta = [(one, one.momentum) for one in norms]
+    count = 0
+    try:
+        model.eval()
+        for batch in batches:
+            count += 1
+            for norm in norms:
+                norm.train()
+                norm.momentum = 1 / count  # so the averages weigh every batch the same
+            model(*(batch if isinstance(batch, (list, tuple)) else (batch,)))
+            mx.eval([(norm.running_mean, norm.running_var) for norm in norms])
+    finally:
+        for one, momentum in momenta:
+            one.momentum = momentum
+        for one, mode in modes:
+            one._training = mode
+    if not count:
+        checks.fail("batches", "at least one", count, "Pass inputs of the model.")

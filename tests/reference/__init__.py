@@ -1,0 +1,1 @@
+"""Plain implementations of what the package does cleverly, written from the papers."""
