@@ -20,21 +20,32 @@ import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 from sklearn.datasets import load_digits
 
-from scalars import CosineAnnealing, Horizon, Linear, ReduceOnPlateau, Warmup, attach
+from scalars import (
+    CosineAnnealing,
+    Horizon,
+    Linear,
+    ReduceOnPlateau,
+    ScheduleFreeAdamW,
+    Warmup,
+    attach,
+)
 
 BATCH = 128
 
 
-def main(steps: int, save: Path | None) -> None:
-    world = mx.distributed.init()
-    x, y = (mx.array(part).astype(mx.float32) for part in load_digits(return_X_y=True))
-    x, y = x / 16, y.astype(mx.int32)
+def digits() -> tuple[mx.array, mx.array]:
+    images, labels = load_digits(return_X_y=True)
+    return mx.array(images).astype(mx.float32) / 16, mx.array(labels)
 
+
+def main(steps: int, save: Path | None, schedule_free: bool) -> None:
+    world = mx.distributed.init()
+    x, y = digits()
     mx.random.seed(0)  # the same weights and the same batches everywhere
     model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
     plateau = ReduceOnPlateau(CosineAnnealing(1e-2, 1e-4), 0.5, patience=3)
-    lr = Warmup(plateau, fraction=0.1)
-    optimizer = optim.AdamW(lr, weight_decay=Linear(0.0, 0.1))
+    make = ScheduleFreeAdamW if schedule_free else optim.AdamW
+    optimizer = make(Warmup(plateau, fraction=0.1), weight_decay=Linear(0.0, 0.1))
     optimizer.init(model.trainable_parameters())
     smoothing = Linear(0.2, 0.01)
     group = attach(optimizer, smoothing=smoothing)
@@ -54,10 +65,11 @@ def main(steps: int, save: Path | None) -> None:
     batches = [mx.random.randint(0, len(y), (BATCH,)) for _ in range(steps)]
     for batch in group.track(batches, Horizon(steps)):
         mine = batch[world.rank() :: world.size()]
-        loss = compiled(x[mine], y[mine])
-        mx.eval(loss, state)
-        group.observe(loss)
+        group.observe(compiled(x[mine], y[mine]))
+        mx.eval(state)
 
+    if schedule_free:
+        optimizer.eval(model)
     accuracy = (model(x).argmax(axis=1) == y).mean().item()
     values = "  ".join(f"{name} {value:.2g}" for name, value in group.snapshot().items())
     values += f"  reduced {plateau.memory['reductions']} times"
@@ -71,4 +83,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--schedule-free", action="store_true", help="use ScheduleFreeAdamW")
     main(**vars(parser.parse_args()))

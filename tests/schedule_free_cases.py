@@ -32,6 +32,9 @@ CONFIGURATIONS: list[dict[str, Any]] = [
         "weight_lr_power": power,
     }
     for adam, (beta, decay), warmup, (r, power) in product(
-        (False, True), ((0.9, 0.0), (0.9, 0.1), (0.75, 0.01)), (0, 30), ((0.0, 2.0), (1.0, 2.0), (0.5, 0.0))
+        (False, True),
+        ((0.9, 0.0), (0.9, 0.1), (0.75, 0.01)),
+        (0, 30),
+        ((0.0, 2.0), (1.0, 2.0), (0.5, 0.0)),
     )
-]  # fmt: skip
+]

@@ -23,8 +23,10 @@ def load(path: Path) -> dict[str, mx.array]:
     return arrays
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["schedules", "schedule-free"])
+def test_two_processes_train_as_one(kind: str, tmp_path: Path) -> None:
     arguments = [str(SCRIPT), "--steps", str(STEPS), "--save", str(tmp_path)]
+    arguments += ["--schedule-free"] if kind == "schedule-free" else []
     launcher = str(Path(sys.executable).parent / "mlx.launch")
     launch = [launcher, "-n", "2", "--backend", "ring", sys.executable, *arguments]
     two = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=120)

@@ -168,6 +168,31 @@ def test_adaptive() -> None:
 
 
 @pytest.mark.slow
+def test_schedule_free(tmp_path: Path) -> None:
+    header, *rows = run("schedule_free.py", "--png", str(tmp_path / "a.png")).splitlines()
+    assert header.split()[:2] == ["method", "rate"]
+    names = [row.split()[0] for row in rows]
+    assert names == ["constant", "cosine", "1cycle", "schedule-free"]
+    for row in rows:
+        cells = [float(cell) for cell in re.findall(r"([\d.]+) ±", row)]
+        assert len(cells) == 6
+        assert cells[2] < cells[0]  # the loss falls
+        assert cells[5] > 94  # the accuracy at the end
+    assert (tmp_path / "a.png").stat().st_size > 20_000
+
+
+@pytest.mark.slow
+def test_schedule_free_mlx_lm() -> None:
+    text = run("schedule_free_mlx_lm.py", "--parts", "3")
+    found = re.findall(r"step +(\d+)  held-out loss ([\d.]+), at the average ([\d.]+)", text)
+    assert [int(step) for step, _, _ in found] == [40, 80, 120]
+    averages = [float(average) for _, _, average in found]
+    assert averages == sorted(averages, reverse=True)
+    assert averages[-1] < 2.4
+    assert all(at_y != average for _, at_y, average in found)
+
+
+@pytest.mark.slow
 def test_gallery(tmp_path: Path) -> None:
     file = tmp_path / "drawn.png"
     assert run("gallery.py", str(file)) == "24 schedules drawn to drawn.png\n"

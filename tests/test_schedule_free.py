@@ -27,7 +27,7 @@ from scalars import (
     recompute_batch_norm,
 )
 
-from .helpers import Traced, assert_same, largest_difference
+from .helpers import Traced, assert_same, largest_difference, reloaded
 from .reference.schedule_free import Reference
 from .schedule_free_cases import CONFIGURATIONS, NOISE, START, STEPS, gradient
 
@@ -131,6 +131,22 @@ def test_scheduled_rate_decay_and_interpolation(cls: Any) -> None:
             reference.step([gradient(w, n) for w, n in zip(reference.y, NOISE[k])])
             close(model.w, reference.y, 1e-4)
             close(optimizer.eval_parameters(model)["w"], reference.x, 1e-4)
+
+
+def test_resumed_with_another_interpolation() -> None:
+    """The average is that of the run so far; the reference changes its beta at step 20."""
+    reference = Reference(list(START), False, lambda k: 2**-4, lambda k: 0.75 if k < 20 else 0.9375)
+    with mx.stream(mx.cpu):
+        model, optimizer = Vector(mx.float64), ScheduleFreeSGD(2**-4, 0.75)
+        for k in range(40):
+            if k == 20:
+                state = optimizer.state
+                optimizer = ScheduleFreeSGD(2**-4, 0.9375)
+                optimizer.state = reloaded(state)
+            optimizer.update(model, {"w": gradient(model.w, mx.array(NOISE[k], mx.float64))})
+            reference.step([gradient(w, n) for w, n in zip(reference.y, NOISE[k])])
+            close(model.w, reference.y, 1e-12)
+            close(optimizer.eval_parameters(model)["w"], reference.x, 1e-12)
 
 
 # On real data --------------------------------------------------------------------

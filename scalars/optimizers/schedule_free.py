@@ -45,6 +45,7 @@ class _ScheduleFree(Optimizer):
         self.r = checks.at_least_0(f"r of {name}", r)
         self.weight_lr_power = checks.at_least_0(f"weight_lr_power of {name}", weight_lr_power)
         self._training = True
+        self._interpolates_anew = False
         self._step: dict[str, mx.array] = {}
 
     @property
@@ -80,6 +81,9 @@ class _ScheduleFree(Optimizer):
         self._state = state
         position: Any = state.get("training", mx.array(True))
         self._training = bool(position.item())
+        kept: Any = state.get("interpolation")
+        if kept is not None and not isinstance(self._interpolation, ScheduledScalar):
+            self._interpolates_anew = abs(kept.item() - self._interpolation) > 1e-6
 
     # A step ---------------------------------------------------------------------
 
@@ -108,19 +112,10 @@ class _ScheduleFree(Optimizer):
         weight = step**self.r * highest**self.weight_lr_power
         total = state["weight_sum"] + weight
         c = mx.where(total > 0, weight / total, 0.0)
-        before, beta = state["interpolation"], _array(self._interpolation, wide)
-        # x = (y - (1 - before) z) / before;  z' = z - rate * direction
-        # y' = beta ((1 - c) x + c z') + (1 - beta) z'
-        of_y = beta / before * (1 - c)
-        of_z = beta * c + 1 - beta
+        beta = _array(self._interpolation, wide)
+        moved = beta / state["interpolation"]  # 1 but where the interpolation has changed
         state.update(lr_max=highest, weight_sum=total, interpolation=beta)
-        return {
-            "step": step,
-            "rate": rate,
-            "of_y": of_y,
-            "of_z": of_z - of_y * (1 - before),
-            "of_direction": rate * of_z,
-        }
+        return {"step": step, "rate": rate, "c": c, "moved": moved, "k": 1 - beta * (1 - c)}
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
         """Move z and y of a parameter."""
@@ -128,9 +123,15 @@ class _ScheduleFree(Optimizer):
             self._step = self._weights()
         now, wide = self._step, self._state["weight_sum"].dtype
         g, y, z = (array.astype(wide) for array in (gradient, parameter, state["z"]))
-        direction = self._direction(g, state) + self.weight_decay * y
-        state["z"] = (z - now["rate"] * direction).astype(parameter.dtype)
-        y = now["of_y"] * y + now["of_z"] * z - now["of_direction"] * direction
+        direction = self._direction(g, state)
+        if isinstance(self.weight_decay, ScheduledScalar) or self.weight_decay:
+            direction = direction + self.weight_decay * y
+        move = now["rate"] * direction
+        state["z"] = (z - move).astype(parameter.dtype)
+        if isinstance(self._interpolation, ScheduledScalar) or self._interpolates_anew:
+            y = z + now["moved"] * (y - z)  # the same x, with the present weight
+        # That is beta ((1 - c) x + c z') + (1 - beta) z', where z' = z - move.
+        y = y + now["c"] * (z - y) - now["k"] * move
         return y.astype(parameter.dtype)
 
     def _direction(self, gradient: mx.array, state: dict[str, Any]) -> mx.array:

@@ -23,13 +23,10 @@ def run(configuration: dict[str, Any]) -> list[dict[str, Any]]:
     options = {**configuration, "lr": configuration["learning_rate"]}
     adam, beta = options.pop("adam"), options.pop("beta")
     del options["learning_rate"]
+    options |= {"betas": (beta, 0.999)} if adam else {"momentum": beta}
     w = torch.tensor(START, dtype=torch.float64, requires_grad=True)
-    if adam:
-        optimizer = schedulefree.AdamWScheduleFree(
-            [w], betas=(beta, 0.999), foreach=False, **options
-        )
-    else:
-        optimizer = schedulefree.SGDScheduleFree([w], momentum=beta, foreach=False, **options)
+    cls = schedulefree.AdamWScheduleFree if adam else schedulefree.SGDScheduleFree
+    optimizer = cls([w], foreach=False, **options)
     optimizer.train()
     shown = []
     for k, noise in enumerate(NOISE, start=1):

@@ -1,0 +1,53 @@
+"""mlx-lm's own trainer with Schedule-Free AdamW: where to switch to the average, and back.
+
+The trainer evaluates and saves the weights that it trains with. Those of a Schedule-Free
+optimizer are to be evaluated and saved at their average. So the run is cut into parts; after
+each of them the weights are switched, evaluated by mlx-lm's ``evaluate``, saved, and switched
+back, which changes nothing in the run. The end of the run is known to nobody: train on as long
+as the loss falls.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+from mlx_lm.tuner.callbacks import TrainingCallback
+from mlx_lm.tuner.trainer import TrainingArgs, evaluate, train
+from mlx_lm_finetune import dataset, tiny_llama
+
+from scalars import ScheduleFreeAdamW
+
+HELD_OUT = 60
+
+
+def main(parts: int, steps: int) -> None:
+    model = tiny_llama()
+    model.set_dtype(mx.float32)
+    optimizer = ScheduleFreeAdamW(1e-2, weight_decay=0.01, warmup_steps=steps)
+    data = dataset()
+    texts, held_out = data[:-HELD_OUT], data[-HELD_OUT:]
+    np.random.seed(0)  # the order of the batches
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "adapters.safetensors"
+        args = TrainingArgs(
+            batch_size=8, iters=steps, steps_per_report=10 * steps, adapter_file=str(file)
+        )
+        for _ in range(parts):
+            train(model, optimizer, texts, args=args, training_callback=TrainingCallback())
+            at_y = evaluate(model, held_out, batch_size=8, num_batches=-1)
+            optimizer.eval(model)
+            at_x = evaluate(model, held_out, batch_size=8, num_batches=-1)
+            mx.save_safetensors(str(file), dict(tree_flatten(model.trainable_parameters())))
+            optimizer.train(model)
+            step = optimizer.step.item()
+            print(f"step {step:3}  held-out loss {at_y:.3f}, at the average {at_x:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=40, help="of each part")
+    main(**vars(parser.parse_args()))
