@@ -44,10 +44,11 @@ OPTIMIZERS: dict[str, Any] = {
     "AdamW": lambda lr=1e-3: optim.AdamW(lr),
     "scheduled": lambda: optim.AdamW(Linear(1e-3, 0.0), weight_decay=Linear(0.0, 0.1)),
     "MLX's schedule": lambda: optim.Adam(optim.cosine_decay(1e-3, 100)),
-    "several": lambda: optim.MultiOptimizer(
-        [optim.SGD(0.1), optim.Adam(Linear(1e-3, 0.0))], [lambda path, _: "bias" in path]
-    ),
 }
+if mx.__version__ >= "0.32":  # where MLX can merge these trees
+    OPTIMIZERS["several"] = lambda: optim.MultiOptimizer(
+        [optim.SGD(0.1), optim.Adam(Linear(1e-3, 0.0))], [lambda path, _: "bias" in path]
+    )
 
 
 @pytest.mark.parametrize("compile", [False, True])

@@ -217,3 +217,10 @@ def test_arrays() -> None:
         scalar.astype("half")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"dtype must be .*, got mlx.core.int32"):
         scalar.astype(mx.int32)
+
+
+def test_arrays_for_mlx_have_no_dict() -> None:
+    """MLX 0.30 does not clear that of a subclass of its arrays: a garbage collection crashed."""
+    array = Linear(0.0, 1.0).array
+    assert type(array).__dictoffset__ == mx.array.__dictoffset__ == 0
+    assert not hasattr(array, "__dict__")

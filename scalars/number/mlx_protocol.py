@@ -25,8 +25,11 @@ class ProtocolArray(mx.array):
     """An array that returns itself when it is called.
 
     MLX reads ``__mlx_array__`` as an attribute in functions (``mx.multiply``) and
-    calls it in operators (``x * s``): a callable array serves both.
+    calls it in operators (``x * s``): a callable array serves both. Without a dict of
+    its own: MLX 0.30 does not clear that of a subclass, and collecting garbage crashes.
     """
+
+    __slots__ = ()
 
     def __call__(self) -> ProtocolArray:
         """Return the array itself."""
