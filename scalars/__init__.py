@@ -5,21 +5,20 @@ float, and tell it how far the run is: ``lr.update(step / total)``.
 
 The package, from the top down; a part imports only from those below it:
 
-- ``tools``: texts, configs and flags; loaded when they are first used.
-- ``optimizers``: scalars in the state of an optimizer.
+- ``tools``: texts, configs and flags, records, plots, the learning rate range test.
+- ``optimizers``: scalars in the state of an optimizer, rates by layer, Schedule-Free.
 - ``training``: many scalars updated at once (``group``), steps and epochs as
   fractions of the run (``horizon``), a run as data (``phases``).
 - ``adaptive``: what metrics and overflows change.
 - ``schedules``: what the value is at a progress.
 - ``number``: the object that MLX takes for a number: its protocol, its arithmetic
   and the checks of all arguments.
+
+What not every run needs is loaded when it is first used.
 """
 
 from typing import TYPE_CHECKING
 
-from .adaptive.loss_scale import DynamicLossScale as DynamicLossScale
-from .adaptive.plateau import ReduceOnPlateau as ReduceOnPlateau
-from .adaptive.threshold import ThresholdSwitch as ThresholdSwitch
 from .number.expression import clip as clip
 from .number.expression import maximum as maximum
 from .number.expression import minimum as minimum
@@ -57,6 +56,9 @@ from .training.phases import Phase as Phase
 from .training.phases import Phases as Phases
 
 if TYPE_CHECKING:
+    from .adaptive.loss_scale import DynamicLossScale as DynamicLossScale
+    from .adaptive.plateau import ReduceOnPlateau as ReduceOnPlateau
+    from .adaptive.threshold import ThresholdSwitch as ThresholdSwitch
     from .optimizers.batch_norm import recompute_batch_norm as recompute_batch_norm
     from .optimizers.layers import layer_optimizer as layer_optimizer
     from .optimizers.layers import layer_scales as layer_scales
@@ -75,6 +77,9 @@ if TYPE_CHECKING:
     from .tools.registry import register as register
 
 _LATER = {
+    "DynamicLossScale": "adaptive.loss_scale",
+    "ReduceOnPlateau": "adaptive.plateau",
+    "ThresholdSwitch": "adaptive.threshold",
     "layer_optimizer": "optimizers.layers",
     "layer_scales": "optimizers.layers",
     "no_decay": "optimizers.layers",

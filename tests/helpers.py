@@ -9,6 +9,13 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
+import scalars
+
+
+def public_names() -> dict[str, Any]:
+    """Return what users import from the package, loaded."""
+    return {name: getattr(scalars, name) for name in dir(scalars) if not name.startswith("_")}
+
 
 def assert_same(actual: Any, expected: Any) -> None:
     """Assert that two trees of arrays have equal keys, dtypes and bits."""

@@ -11,7 +11,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-import scalars
 from scalars import (
     Constant,
     CosineAnnealing,
@@ -47,6 +46,8 @@ from scalars import (
     maximum,
     minimum,
 )
+
+from .helpers import public_names
 
 BAD_PROGRESS = [
     (math.nan, ValueError, "got nan"),
@@ -301,7 +302,7 @@ def test_bad_arguments(schedule: Callable[..., Schedule], field: str, bad: Any) 
 
 
 def test_every_field_is_swept() -> None:
-    for name, schedule in vars(scalars).items():
+    for name, schedule in public_names().items():
         if (
             isinstance(schedule, type)
             and issubclass(schedule, Schedule)

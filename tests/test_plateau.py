@@ -32,10 +32,11 @@ from scalars import (
     detach,
 )
 
+from . import golden
 from .helpers import Traced
 from .plateau_cases import CONFIGURATIONS, LENGTH, metrics
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "plateau.json").read_text())["changes"]
+GOLDEN = golden.read("plateau.json")
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ import scalars
 from scalars import Schedule, ScheduledScalar
 
 from .cases import CASES, Case, quadratic, wave
-from .helpers import Traced
+from .helpers import Traced, public_names
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
-NAMES = {**vars(scalars), "mlx": __import__("mlx.core"), "quadratic": quadratic, "wave": wave}
+NAMES = {**public_names(), "mlx": __import__("mlx.core"), "quadratic": quadratic, "wave": wave}
 GRID = [i / 97 for i in range(98)]
 
 
@@ -204,7 +204,7 @@ def test_every_schedule_has_a_row() -> None:
     covered = set().union(*(schedules(case.make()) for case in CASES))
     public = {
         value
-        for value in vars(scalars).values()
+        for value in public_names().values()
         if isinstance(value, type) and issubclass(value, Schedule)
     }
     assert public - {Schedule} <= covered

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,12 @@ from scalars import (
     recompute_batch_norm,
 )
 
+from . import golden
 from .helpers import Traced, assert_same, largest_difference, reloaded
 from .reference.schedule_free import Reference
 from .schedule_free_cases import CONFIGURATIONS, NOISE, START, STEPS, gradient
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "schedule_free.json").read_text())["runs"]
+GOLDEN = golden.read("schedule_free.json")
 # Before 0.32, MLX rounds a Python float beside an array of float64 to float32.
 with mx.stream(mx.cpu):
     EXACT = (mx.array(0.0, mx.float64) + 0.1).item() == 0.1

@@ -7,12 +7,13 @@ the JAX backend), transformers, timm, fvcore and pytorch-ignite; their versions 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from . import write
 
 os.environ["KERAS_BACKEND"] = "jax"
 FILE = Path(__file__).parent / "peers.json"
@@ -142,8 +143,7 @@ def main() -> None:
             run(theirs, {**names, **parameters}, int(parameters["T"]) + 1 + BEYOND)
             for parameters in PARAMETERS
         ]
-    lines = ",\n".join(f"{json.dumps(row)}: {json.dumps(v)}" for row, v in values.items())
-    FILE.write_text(f'{{"versions": {json.dumps(versions)},\n"values": {{\n{lines}\n}}}}\n')
+    write(FILE.name, versions, values)
     print(f"{len(values)} rows, {FILE.stat().st_size:,} bytes")
 
 

@@ -5,12 +5,10 @@ Run ``python -m tests.golden.make_plateau`` where PyTorch is installed.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import torch
 
 from ..plateau_cases import CONFIGURATIONS, metrics
+from . import write
 
 
 def rates(configuration: dict[str, object]) -> list[float]:
@@ -34,5 +32,4 @@ def changes(values: list[float]) -> list[tuple[int, float]]:
 
 if __name__ == "__main__":
     table = {str(c): changes(rates(c)) for c in CONFIGURATIONS}
-    path = Path(__file__).parent / "plateau.json"
-    path.write_text(json.dumps({"torch": torch.__version__, "changes": table}, indent=1) + "\n")
+    write("plateau.json", {"torch": torch.__version__}, table)

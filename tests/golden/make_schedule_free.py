@@ -5,15 +5,14 @@ Run ``python -m tests.golden.make_schedule_free`` where it and PyTorch are insta
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import schedulefree
 import torch
 
 from ..schedule_free_cases import CONFIGURATIONS, NOISE, START, gradient
+from . import write
 
 SHOWN = (1, 2, 29, 30, 31, 100, 200)
 
@@ -43,5 +42,4 @@ def run(configuration: dict[str, Any]) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     table = {str(c): run(c) for c in CONFIGURATIONS}
     versions = {name: version(name) for name in ("schedulefree", "torch")}
-    path = Path(__file__).parent / "schedule_free.json"
-    path.write_text(json.dumps({"versions": versions, "runs": table}, indent=1) + "\n")
+    write("schedule_free.json", versions, table)
