@@ -30,6 +30,7 @@ from scalars import (
     Sequence,
     StepDecay,
     Tanh,
+    Truncated,
     Warmup,
     WarmupStableDecay,
     Warp,
@@ -42,10 +43,10 @@ SCHEDULES = [
     PiecewiseConstant([0.2, 1, 0.5], [0.2, 0.6]),
     PiecewiseInterpolate([(0, 0), (0.3, 1), (0.5, 0.4), (1, 0.2)], "cosine"),
     CosineAnnealingWarmRestarts(1, first_cycle=1 / 7, cycle_mult=2, decay=0.8),
-    Cyclic(0, 1, 0.25, rise=0.3), Cyclic(0, 1, 0.25, mode="triangular2"), OneCycle(1),
+    Cyclic(0, 1, 0.25, rise=0.3), OneCycle(1),
     Sequence([Linear(0, 1), 1, CosineAnnealing(1)], [0.2, 0.6]), Warmup(CosineAnnealing(1), 0.1),
     WarmupStableDecay(1, 0.1, 0.3, curve="one_minus_sqrt"), Repeat(Linear(1, 0), 4, decay=0.7),
-    Reversed(Exponential(1, 0.01)), Warp(CosineAnnealing(1), 2),
+    Reversed(Exponential(1, 0.01)), Truncated(CosineAnnealing(1), 0.6), Warp(CosineAnnealing(1), 2),
     LambdaValue(lambda p: 4 * p * (1 - p)),
 ]  # fmt: skip
 

@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from scalars import (
     CosineAnnealing,
     Horizon,
+    LambdaValue,
     Linear,
     Phase,
     Phases,
@@ -348,6 +349,35 @@ def test_in_a_plan_of_phases() -> None:
     assert float(phases.update(0.5).group["lr"]) == 0.1
     phases.group.observe(1.0).observe(1.0)
     assert float(phases.group["lr"]) == 0.05
+
+
+def test_in_a_plan_it_holds_on_in_later_phases() -> None:
+    """The value at its end, which goes on to be reduced where a later phase says nothing."""
+    plateau = ReduceOnPlateau(Linear(0.2, 0.1), 0.5, patience=0)
+    phases = Phases([Phase(1, lr=plateau), Phase(1, batch=2), Phase(1, batch=3)])
+    phases.update(0.5)
+    assert float(phases.group["lr"]) == pytest.approx(0.1)
+    phases.group.observe(1.0).observe(1.0)
+    assert float(phases.group["lr"]) == pytest.approx(0.05)
+    phases.update(0.9)
+    assert float(phases.group["lr"]) == pytest.approx(0.05)
+
+
+def test_a_state_that_the_value_cannot_take_changes_nothing() -> None:
+    """The progress fits, the memory fits, and then a function of the user fails."""
+
+    def fragile(progress: float) -> float:
+        if progress > 0.5:
+            raise OSError("no more")
+        return 1.0
+
+    lr = ReduceOnPlateau(LambdaValue(fragile), 0.5, patience=0).observe(1.0)
+    before = lr.state_dict()
+    bad = {"progress": 0.9, "observed": [{**lr.memory, "reductions": 3}]}
+    with pytest.raises(OSError, match="no more"):
+        lr.load_state_dict(bad)
+    assert lr.state_dict() == before
+    assert float(lr) == 1.0
 
 
 def test_dead_owners_are_forgotten() -> None:

@@ -68,7 +68,8 @@ class DynamicLossScale(Schedule):
     The scale is divided by ``factor``, down to ``minimum``, at a step whose gradients
     overflow, and multiplied by it after ``growth_interval`` steps without an overflow [1].
     It lives on the device: nothing waits for it but what asks for a number, such as
-    ``float(scale)``. ``update`` does not change it.
+    ``float(scale)``, or the snapshot of a group that it is in. ``update`` does not change
+    it.
 
     In a training step::
 

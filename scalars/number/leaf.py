@@ -90,14 +90,22 @@ class Leaf(ScheduledScalar):
     def load_state_dict(self: Self, state: Mapping[str, Any]) -> Self:
         """Put the scalar where it was when ``state_dict`` returned ``state``."""
         checks.keys(f"the state of {self!r}", state, self.state_dict())
+        if not self.listeners:
+            return self.update(state["progress"])
         checks.progress(state["progress"])
-        self.prepare(0.0)
-        remembered = checks.sequence("observed", state.get("observed", ()))
+        remembered = checks.sequence("observed", state["observed"])
         checks.as_many("observed", remembered, self.listeners, "scalars that observe")
-        pairs = zip(self.listeners, remembered, strict=True)
-        for listener, memory in [(one, one.checked(memory)) for one, memory in pairs]:
-            listener.remember(memory)
-        return self.update(state["progress"])
+        pairs = list(zip(self.listeners, remembered, strict=True))
+        memories = [one.checked(memory) for one, memory in pairs]
+        before = [dict(one.memory) for one in self.listeners]
+        try:
+            for one, memory in zip(self.listeners, memories, strict=True):
+                one.remember(memory)
+            return self.update(state["progress"])
+        except BaseException:
+            for one, memory in zip(self.listeners, before, strict=True):
+                one.remember(memory)
+            raise
 
     @property
     def __mlx_array__(self) -> mx.array:

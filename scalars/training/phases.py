@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..number import checks
-from ..number.scalar import ScheduledScalar
+from ..number.functions import P
+from ..number.scalar import ScheduledScalar, listeners_of
 from ..schedules.annealing import Constant
+from ..schedules.base import Schedule
+from ..schedules.composition import Nested
 from ..schedules.composition import Sequence as Joined
 from ..schedules.spans import span_at
 from .group import ScalarGroup
@@ -47,6 +50,17 @@ def _phase(name: str, value: Any) -> Phase:
         way_out = "Write Phase(duration, lr=...)."
         checks.fail(name, "a Phase", value, way_out, wrong_type=True)
     return value
+
+
+class _AtItsEnd(Schedule):
+    """The value at the end of a scalar, which may still observe."""
+
+    scalar: Nested
+
+    def value_at(self, progress: P) -> P:
+        """Return scalar(1)."""
+        scalar: Any = self.scalar
+        return scalar.value_at(1.0 + 0 * progress)  # type: ignore[no-any-return]
 
 
 class Phases:
@@ -114,6 +128,8 @@ class Phases:
         value = first.at(0) if isinstance(first, ScheduledScalar) else first
         parts: list[ScheduledScalar] = []
         for here in given:
+            if here is None and parts and listeners_of(parts[-1].leaves):
+                here = _AtItsEnd(parts[-1])  # what it observes later holds too
             part = Constant(value) if here is None else here
             parts.append(part if isinstance(part, ScheduledScalar) else Constant(part))
             value = parts[-1].at(1)
