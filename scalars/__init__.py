@@ -112,3 +112,8 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER} - {"TYPE_CHECKING"})
+
+
+if not TYPE_CHECKING:  # for "from scalars import *", which loads everything
+    _classes_and_functions = [name for name, value in globals().items() if callable(value)]
+    __all__ = sorted({name for name in [*_classes_and_functions, *_LATER] if name[0] != "_"})

@@ -12,15 +12,16 @@ import pytest
 
 import scalars
 
+from .helpers import public_names
+
 PACKAGE = Path(scalars.__file__).parent
 LAYERS = ["number", "schedules", "adaptive", "training", "optimizers", "tools"]
+MODULES = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 
 def test_the_public_names() -> None:
-    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
-    public = {name for name in dir(scalars) if not name.startswith("_")} - modules
-    assert public == {
+    assert set(public_names()) - MODULES == {
         "Constant",
         "CosineAnnealing",
         "CosineAnnealingWarmRestarts",
@@ -164,6 +165,13 @@ def test_tools_are_loaded_when_they_are_used() -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
     with pytest.raises(AttributeError, match="module 'scalars' has no attribute 'nothing'"):
         scalars.nothing  # noqa: B018
+
+
+def test_a_star_import_gives_every_public_name() -> None:
+    names: dict[str, object] = {}
+    exec("from scalars import *", names)
+    assert set(names) - {"__builtins__"} == set(public_names()) - MODULES
+    assert names["parse"] is scalars.parse
 
 
 def test_importing_pulls_in_nothing_else() -> None:

@@ -22,9 +22,9 @@ SCHEDULES: dict[str, Factory] = {
     name: value
     for module in MODULES
     for name, value in vars(module).items()
-    if isinstance(value, type)
+    if getattr(value, "__module__", None) == module.__name__
+    and isinstance(value, type)
     and issubclass(value, Schedule)
-    and value.__module__ == module.__name__
 }
 FUNCTIONS: dict[str, Factory] = {"abs": abs, "clip": clip, "maximum": maximum, "minimum": minimum}
 PLANS: dict[str, Factory] = {"ScalarGroup": ScalarGroup, "Phase": Phase, "Phases": Phases}
