@@ -107,7 +107,7 @@ def test_the_list_names_every_schedule(capsys: pytest.CaptureFixture[str]) -> No
             assert name in listed or name == "LambdaValue"
     assert "CosineAnnealing(start, end=0.0, power=1.0)" in lines
     assert listed["CosineAnnealing"] == "    Anneal from start to end along half a cosine."
-    assert all(len(line) <= 100 for line in lines)
+    assert all(len(line) <= 80 for line in lines)
 
 
 CONVERTED: list[tuple[str, str, str]] = [

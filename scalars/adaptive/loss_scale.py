@@ -63,7 +63,7 @@ class _OnDevice(Cell):
 
 
 class DynamicLossScale(Schedule):
-    r"""Scale a loss so that small float16 gradients do not vanish, and large ones do not overflow.
+    r"""Scale a float16 loss so that gradients neither vanish nor overflow.
 
     The scale is divided by ``factor``, down to ``minimum``, at a step whose gradients
     overflow, and multiplied by it after ``growth_interval`` steps without an overflow [1].

@@ -281,7 +281,7 @@ class Reversed(Schedule):
 
 
 class Truncated(Schedule):
-    r"""Run only the first part of a schedule: the run ends before the schedule does.
+    r"""Run only the first part of a schedule: the run ends before it does.
 
     .. math:: v(p) = v_{schedule}(e\, p)
 
