@@ -230,7 +230,7 @@ def test_float_while_traced_is_refused() -> None:
 
 def test_with_a_horizon_it_is_captured_beside_the_optimizer() -> None:
     optimizer = optim.SGD(Linear(0.1, 0.0))
-    with pytest.raises(ValueError, match="scale must be a schedule, which follows from the step"):
+    with pytest.raises(ValueError, match="scale must be a scalar that can follow from the step"):
         attach(optimizer, horizon=Horizon(10), scale=DynamicLossScale())
 
 

@@ -301,13 +301,120 @@ def test_a_checkpoint_of_a_plain_schedule_does_not_fit() -> None:
         other.state = state
 
 
-def test_with_a_horizon_it_is_refused() -> None:
-    optimizer = optim.SGD(Warmup(ReduceOnPlateau(0.1), 0.1))
-    with pytest.raises(
-        ValueError, match="learning_rate must be a schedule, which follows from the step"
-    ):
-        attach(optimizer, horizon=Horizon(10))
+def driven(compiled: bool, horizon: Horizon | None = None) -> Any:
+    """Return an optimizer whose rate, decay and momentum listen, its step and its group."""
+    plateau = ReduceOnPlateau(CosineAnnealing(0.25), 0.5, patience=1, minimum=1e-3)
+    switch = ThresholdSwitch([0.5, Linear(0.25, 0.75), 0.0], ["< 4", "< 3"])
+    optimizer = optim.AdamW(Warmup(plateau, 0.3), betas=[0.5 + 0.25 * switch, 0.99])
+    optimizer.weight_decay = 0.1 * plateau  # type: ignore[assignment]
+    optimizer.init({"w": mx.ones((3,))})
+    group = attach(optimizer, horizon=horizon, switch=switch)
+    return optimizer, group, *step_of(optimizer, switch, compiled)
+
+
+def step_of(optimizer: Any, switch: Any, compiled: bool) -> Any:
+    """Return a step with the switch in its gradient, and the same counting its traces."""
+    body = Traced(lambda w: optimizer.apply_gradients({"w": (2 - switch) * w}, {"w": w})["w"])
+    state = [optimizer.state]
+    return mx.compile(body, inputs=state, outputs=state) if compiled else body, body
+
+
+METRICS = [5.0, 4.5, 4.6, 4.7, 3.5, 3.6, 2.9, 3.1, 3.2, 3.3, math.nan, 3.5, 2.0, 2.5, 2.6, 2.7]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_driven_by_the_step_it_is_driven_by_the_loop(compiled: bool) -> None:
+    """With a horizon nothing is updated; a metric still changes the next step, without a trace."""
+    total, results = len(METRICS), []
+    for horizon in (None, Horizon(total)):
+        _, group, step, body = driven(compiled, horizon)
+        w, values = mx.array([1.0, 0.5, 0.25]), []
+        for i, metric in enumerate(METRICS):
+            if horizon is None:
+                group.update(i / total)
+            values.append(group.snapshot())
+            w = step(w)
+            mx.eval(w)
+            group.observe(metric)
+        results.append((w.tolist(), values))
+        assert body.traces == (1 if compiled else total)
+    (by_loop, values), (by_step, driven_values) = results
+    assert by_step == pytest.approx(by_loop, rel=1e-5)
+    for ours, theirs in zip(driven_values, values):
+        assert ours == pytest.approx(theirs, rel=1e-12)
+    assert len({value["learning_rate"] for value in values}) > 10
+    assert values[-1]["switch"] == 0
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("attach_first", [False, True])
+def test_driven_by_the_step_it_is_resumed(compiled: bool, attach_first: bool) -> None:
+    horizon = Horizon(len(METRICS))
+
+    def go_on(run: Any, w: mx.array, first: int, last: int) -> mx.array:
+        for i in range(first, last):
+            w = run[2](w)
+            mx.eval(w, run[0].state)
+            run[1].observe(METRICS[i])
+        return w
+
+    start = mx.array([1.0, 0.5, 0.25])
+    whole = driven(compiled, horizon)
+    expected = go_on(whole, start, 0, len(METRICS))
+    for at in (0, 1, 4, 9):
+        first, again = driven(compiled, horizon), driven(compiled, horizon)
+        w = go_on(first, start, 0, at)
+        saved = tree_unflatten([(k, mx.array(a)) for k, a in tree_flatten(first[0].state)])
+        if attach_first:
+            again[0].state = saved
+        else:
+            detach(again[0])
+            again[0].state = saved
+            again = (again[0], attach(again[0], horizon=horizon, switch=again[1]["switch"]))
+        assert again[1].snapshot() == first[1].snapshot()
+        step, _ = step_of(again[0], again[1]["switch"], compiled)
+        w = go_on((again[0], again[1], step), w, at, len(METRICS))
+        assert mx.array_equal(w, expected)
+
+
+def test_driven_by_the_step_and_detached() -> None:
+    optimizer, group, step, _ = driven(False, Horizon(16))
+    w = mx.array([1.0, 0.5, 0.25])
+    for metric in (5.0, 5.0, 5.0, 3.5):
+        w = step(w)
+        group.observe(metric)
+    values = group.snapshot()
+    assert set(optimizer.state["scalars"]) == {"observed_0", "observed_1"}
+    with pytest.raises(ValueError, match="follows the step of an optimizer"):
+        group.update(0.5)
+    detach(optimizer)
     assert "scalars" not in optimizer.state
+    assert group.snapshot() == values
+    assert group["switch"].update(0.5).observe(2.0).at(0.1) == 0.0
+
+
+def test_a_state_without_what_was_observed_is_refused() -> None:
+    optimizer, _, _, _ = driven(False, Horizon(16))
+    state = {k: v for k, v in optimizer.state.items() if k != "scalars"}
+    with pytest.raises(ValueError, match="a state that holds the scalars"):
+        optimizer.state = state
+    for scalars in (
+        {"observed_0": optimizer.state["scalars"]["observed_0"]},
+        {"a": {"count": 1, "memory": 2}},
+    ):
+        with pytest.raises(ValueError, match="but for what they observed"):
+            optimizer.state = {**state, "scalars": scalars}
+
+
+def test_observing_in_a_compiled_step_that_drives_it_is_refused() -> None:
+    optimizer, group, _, _ = driven(False, Horizon(16))
+
+    def step(w: mx.array) -> mx.array:
+        group.observe(1.0)
+        return w
+
+    with pytest.raises(ValueError, match="cannot be updated while mx.compile traces"):
+        mx.compile(step, inputs=[optimizer.state])(mx.array(1.0))
 
 
 def test_observing_while_traced_is_refused() -> None:

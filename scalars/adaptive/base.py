@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from ..number import checks
-from ..number.cell import Cell
+import mlx.core as mx
+
+from ..number import checks, mlx_protocol, words
+from ..number.cell import Cell, Clock
 from ..number.leaf import Leaf
 from ..schedules.base import Schedule
 
@@ -32,12 +34,26 @@ class Adaptive(Schedule):
         """What is remembered of the metrics, in plain numbers."""
         self.owners: WeakSet[Leaf] = WeakSet()
         """The schedules that this one is in, at any depth, and itself."""
+        self.in_graph: dict[str, mx.array] = {}
+        """The memory as arrays, while the step of an optimizer drives the value."""
         super().__post_init__()
 
     def _make_cell(self) -> Cell:
         cell = super()._make_cell()
         cell.listeners = (self, *cell.listeners)
         return cell
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """The number in the memory that the value follows from."""
+
+    @property
+    def live_count(self) -> Any:
+        """The count: an array while a step's value is computed in the graph."""
+        if self.in_graph and Clock.running:
+            return self.in_graph["count"].astype(mx.float64)
+        return self.count
 
     @abstractmethod
     def after(self, metric: float) -> Memory:
@@ -50,7 +66,9 @@ class Adaptive(Schedule):
 
     def remember(self, memory: Memory) -> None:
         """Take a memory, and give new values to all that are made of this scalar."""
-        owners = tuple(self.owners)
+        if self.in_graph and mlx_protocol.is_placeholder(self.in_graph["count"]):
+            raise ValueError(words.NO_UPDATE.format(name=repr(self)))
+        owners = [leaf for leaf in self.owners if leaf._cell.clock is None]
         before = dict(self.memory)
         self.memory.update(memory)
         try:
@@ -60,6 +78,16 @@ class Adaptive(Schedule):
             raise
         for leaf, value in values:
             leaf._cell.set(leaf, leaf.progress, value)
+        if self.in_graph:
+            self.ride()
+
+    def ride(self) -> dict[str, mx.array]:
+        """Put the memory into arrays, which a compiled function may capture; return them."""
+        self.in_graph["count"] = mx.array(float(self.count))
+        self.in_graph["memory"] = mlx_protocol.bits_of(self.numbers)
+        for leaf in self.owners:
+            leaf._cell.stepped = None
+        return self.in_graph
 
     def checked(self, memory: Any) -> Memory:
         """Check a memory that was saved: counts stay whole, other numbers finite."""

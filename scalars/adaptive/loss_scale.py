@@ -204,8 +204,8 @@ class DynamicLossScale(Schedule):
         return 0.0
 
     @property
-    def adaptive(self) -> bool:
-        """The scale follows from the gradients."""
+    def on_device(self) -> bool:
+        """The scale follows from the gradients, in the graph."""
         return True
 
     @property

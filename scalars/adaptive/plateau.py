@@ -74,10 +74,15 @@ class ReduceOnPlateau(Adaptive):
         """Return the value at ``progress``, reduced as often as it was until now."""
         value: Any = self.value
         whole: P = value.value_at(progress)
-        reductions: int = self.memory["reductions"]
-        if not reductions:
+        reductions = self.live_count
+        if isinstance(reductions, int) and not reductions:
             return whole
         return minimum(whole, maximum(whole * self.factor**reductions, self.minimum))  # type: ignore[no-any-return]
+
+    @property
+    def count(self) -> int:
+        """The reductions so far."""
+        return self.memory["reductions"]  # type: ignore[no-any-return]
 
     def after(self, metric: float) -> Memory:
         """Return the memory after a metric: compare, cool down, reduce, in PyTorch's order."""

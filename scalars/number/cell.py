@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import mlx.core as mx
 
@@ -22,6 +22,9 @@ class Clock:
     It gives values to the scalars that follow it in the graph, so that a compiled
     function computes them. ``held`` keeps the time while the step is being counted.
     """
+
+    running: ClassVar[int] = 0
+    """How many values are being computed in the graph: from arrays, not from numbers."""
 
     def __init__(self, step: Callable[[], mx.array], progress: Callable[[Any], Any]) -> None:
         self._step = step
@@ -52,9 +55,18 @@ class Clock:
         """Return the progress as a float."""
         return float(self._progress(self.step.item()))
 
-    def in_graph(self) -> mx.array:
-        """Return the progress as a float64 array, at most 1: within ``mx.stream(mx.cpu)``."""
-        return mx.minimum(self._progress(self.step.astype(mx.float64)), 1.0)
+    @contextmanager
+    def in_graph(self) -> Iterator[mx.array]:
+        """Give the progress as a float64 array, at most 1, and all that it gives rise to.
+
+        It is a block on the CPU: there MLX has float64.
+        """
+        Clock.running += 1
+        try:
+            with mx.stream(mx.cpu):
+                yield mx.minimum(self._progress(self.step.astype(mx.float64)), 1.0)
+        finally:
+            Clock.running -= 1
 
 
 class Cell:

@@ -56,9 +56,9 @@ class Leaf(ScheduledScalar):
         return self._cell.listeners
 
     @property
-    def adaptive(self) -> bool:
-        """Whether the value follows from more than the progress."""
-        return bool(self.listeners)
+    def on_device(self) -> bool:
+        """Whether compiled functions change the value, whatever the progress is."""
+        return False
 
     @property
     def state(self) -> dict[str, Any]:
@@ -141,8 +141,8 @@ class Leaf(ScheduledScalar):
         """Return the step, the value and what its rounding left over: made once for each step."""
         parts = self._cell.stepped
         if parts is None or parts[0] is not clock.step:
-            with mx.stream(mx.cpu):  # where MLX has float64: all digits, few operations
-                value = self._over(clock.in_graph())
+            with clock.in_graph() as progress:  # all digits, few operations
+                value = self._over(progress)
                 rounded = value.astype(mx.float32)
                 remainder = (value - rounded).astype(mx.float32)
             self._cell.stepped = parts = (clock.step, rounded, remainder)

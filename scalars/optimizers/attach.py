@@ -39,7 +39,8 @@ def attach(
             Default: ``None``.
         horizon: The length of the run, to have the progress follow the optimizer's own
             step: nothing is to be updated in the loop then, and ``float(lr)`` is the
-            value at the step that comes next. Default: ``None``.
+            value at the step that comes next. What observes metrics does so as without
+            one. Default: ``None``.
         others: Scalars of the loss, by name.
 
     Returns:
@@ -51,7 +52,7 @@ def attach(
             wrong type.
         ValueError: There are no scalars; a name is taken, by another scalar or in the
             state; the state was saved with other scalars; with a horizon, a scalar
-            cannot be traced or follows another optimizer.
+            cannot be traced, follows another optimizer, or is a loss scale.
 
     Example:
         >>> import mlx.core as mx

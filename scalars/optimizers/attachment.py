@@ -21,7 +21,7 @@ from mlx.optimizers import Adafactor, MultiOptimizer, Optimizer
 from ..number import checks, mlx_protocol
 from ..number.cell import Clock
 from ..number.leaf import Leaf
-from ..number.scalar import ScheduledScalar
+from ..number.scalar import ScheduledScalar, listeners_of
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
 from .discover import members
@@ -29,6 +29,7 @@ from .discover import members
 KEY = "scalars"
 
 
+RIDING = {"count", "memory"}
 Saved = Mapping[str, Mapping[str, Any]]
 """What ``state_dict`` of each scalar was when the optimizer's state was saved."""
 
@@ -54,6 +55,8 @@ class Attachment:
                 key = (name if len(scalar.leaves) == 1 else f"{name}.{i}").replace(".", "/")
                 if all(leaf is not known for known in self.leaves.values()):
                     self.leaves[key] = leaf
+        listeners = listeners_of(self.leaves.values())
+        self.listeners = {f"observed_{i}": one for i, one in enumerate(listeners)}
         if self.horizon is not None:
             self.clock = Clock(lambda: self.carrier.state["step"], self.horizon.progress)
 
@@ -70,9 +73,9 @@ class Attachment:
                     way_out = "detach() it there, or attach both without a horizon."
                     checks.fail(name, rule, leaf, way_out)
             if self.clock is not None:
-                if leaf.adaptive:
-                    rule = "a schedule, which follows from the step, with a horizon"
-                    way_out = "Attach without a horizon, and update the group in the loop."
+                if leaf.on_device:
+                    rule = "a scalar that can follow from the step, with a horizon"
+                    way_out = "Leave it out, and capture its state beside that of the optimizer."
                     checks.fail(name, rule, leaf, way_out)
                 mlx_protocol.refuse_untraceable(leaf.at, repr(leaf))
         if before is not None:
@@ -103,6 +106,8 @@ class Attachment:
         if self.clock is None:
             states = {name: leaf._cell.save_progress() for name, leaf in self.leaves.items()}
             self.put(saved, states)
+        elif self.listeners:
+            self.put(saved, {name: one.ride() for name, one in self.listeners.items()})
 
     def saved_in(self, state: Mapping[str, Any]) -> Saved:
         """Return where the scalars are in a state, checked to be ours."""
@@ -110,15 +115,14 @@ class Attachment:
             return {}
         saved = state[KEY]
         shaped = isinstance(saved, dict) and all(
-            isinstance(entry, dict) and {"value", "progress"} <= set(entry)
+            isinstance(entry, dict)
+            and ({"value", "progress"} <= set(entry) or set(entry) == RIDING)
             for entry in saved.values()
         )
         if not shaped:
             self.refuse_parameter()
         if self.clock is not None:
-            rule = "without scalars, which follow the step here"
-            way_out = "Attach without a horizon to go on with it, or remove the key."
-            checks.fail(f"the state's {KEY!r}", rule, sorted(saved), way_out)
+            return self.remembered_in(saved)
         if set(saved) != set(self.leaves):
             rule = f"the scalars of this optimizer, {sorted(self.leaves)}"
             way_out = "Attach the scalars that it was saved with."
@@ -130,6 +134,16 @@ class Attachment:
                 checks.fail(f"{name} in the state", rule, sorted(saved[name]), way_out)
         return {name: leaf.saved_state(saved[name]) for name, leaf in self.leaves.items()}
 
+    def remembered_in(self, saved: Mapping[str, Any]) -> Saved:
+        """Return what scalars that follow the step have observed."""
+        fits = set(saved) == set(self.listeners)
+        if not fits or any(set(entry) != RIDING for entry in saved.values()):
+            rule = "without scalars, which follow the step here, but for what they observed"
+            way_out = "Attach without a horizon to go on with it, or remove the key."
+            checks.fail(f"the state's {KEY!r}", rule, sorted(saved), way_out)
+        numbers = {name: mlx_protocol.numbers_of(saved[name]["memory"]) for name in saved}
+        return {name: one.memory_of(iter(numbers[name])) for name, one in self.listeners.items()}
+
     def refuse_parameter(self) -> None:
         """Raise because the key of the state is that of a parameter."""
         rule = f"free of a parameter or an entry named {KEY!r}"
@@ -139,7 +153,10 @@ class Attachment:
     def put(self, saved: Saved, states: Mapping[str, dict[str, mx.array]]) -> None:
         """Put the scalars' own states into the carrier's, where they were when saved."""
         for name, state in saved.items():
-            self.leaves[name].load_state_dict(state)
+            if self.clock is None:
+                self.leaves[name].load_state_dict(state)
+            else:
+                self.listeners[name].remember(state)
         self.carrier.state[KEY] = dict(states)
 
     def unlink(self) -> None:
@@ -150,6 +167,8 @@ class Attachment:
                 leaf._cell.forget_progress()
             leaf._cell.follow(None)
             leaf.update(progress)
+        for listener in self.listeners.values():
+            listener.in_graph.clear()
         self.carrier.state.pop(KEY, None)
         for member in self.members:
             _become(member, None)
@@ -193,14 +212,15 @@ class AttachedOptimizer(Optimizer):
         if self is not attachment.carrier:
             inherited.fset(self, state)
             return
-        if attachment.clock is None and KEY not in state:
+        rides = attachment.clock is None or attachment.listeners
+        if rides and KEY not in state:
             rule = f"a state that holds the scalars, under {KEY!r}"
             way_out = "Save it while they are attached; or detach() before loading it."
             checks.fail("optimizer.state", rule, sorted(state), way_out)
         saved = attachment.saved_in(state)
         states = self.state.get(KEY)
         inherited.fset(self, state)
-        if attachment.clock is None:
+        if rides:
             attachment.put(saved, states)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
