@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 
 from scalars import Constant, CosineAnnealing, Horizon, OneCycle, ScheduleFreeSGD, attach
 
-EPOCHS, BATCH, SEEDS, DECAY = 15, 32, 5, 1e-3
+BATCH, DECAY = 32, 1e-3
 GRID = [0.03, 0.1, 0.3, 1.0, 3.0]
 METHODS = {
     "constant": lambda rate: optim.SGD(Constant(rate), 0.9, DECAY),
@@ -50,7 +50,9 @@ def loss_fn(model: nn.Module, x: mx.array, y: mx.array) -> mx.array:
     return nn.losses.cross_entropy(model(x), y, reduction="mean")
 
 
-def train(method: str, rate: float, seed: int, data: list[mx.array]) -> list[tuple[float, float]]:
+def train(
+    method: str, rate: float, seed: int, epochs: int, data: list[mx.array]
+) -> list[tuple[float, float]]:
     """Return the loss and the accuracy on the second data after 25, 50 and 100 % of the run."""
     x, y, x_held_out, y_held_out = data
     mx.random.seed(seed)
@@ -66,7 +68,7 @@ def train(method: str, rate: float, seed: int, data: list[mx.array]) -> list[tup
     def step(x: mx.array, y: mx.array) -> None:
         optimizer.update(model, loss_and_grad(model, x, y)[1])
 
-    total, shown = EPOCHS * (len(y) // BATCH), []
+    total, shown = epochs * (len(y) // BATCH), []
     batches = [mx.random.randint(0, len(y), (BATCH,)) for _ in range(total)]
     for i, batch in enumerate(group.track(batches, Horizon(total)), start=1):
         step(x[batch], y[batch])
@@ -82,19 +84,19 @@ def train(method: str, rate: float, seed: int, data: list[mx.array]) -> list[tup
     return shown
 
 
-def at_end(method: str, rate: float, data: list[mx.array]) -> float:
+def at_end(method: str, rate: float, epochs: int, data: list[mx.array]) -> float:
     """Return the loss on the validation split at the end of the run; infinity if it diverged."""
-    losses = [train(method, rate, seed, data)[-1][0] for seed in (100, 101)]
+    losses = [train(method, rate, seed, epochs, data)[-1][0] for seed in (100, 101)]
     return statistics.mean(losses) if all(map(math.isfinite, losses)) else math.inf
 
 
-def main(png: Path | None) -> None:
+def main(png: Path | None, epochs: int, seeds: int) -> None:
     x, y, x_val, y_val, x_test, y_test = digits()
     print("method         rate   loss (25, 50, 100 %)                      accuracy, %")
     curves = {}
     for method in METHODS:
-        best = min(GRID, key=lambda rate: at_end(method, rate, [x, y, x_val, y_val]))
-        runs = [train(method, best, seed, [x, y, x_test, y_test]) for seed in range(SEEDS)]
+        best = min(GRID, key=lambda rate: at_end(method, rate, epochs, [x, y, x_val, y_val]))
+        runs = [train(method, best, seed, epochs, [x, y, x_test, y_test]) for seed in range(seeds)]
         cells = [[], []]
         for point in range(3):
             for kind, scale, digits_shown in ((0, 1, 3), (1, 100, 1)):
@@ -109,12 +111,14 @@ def main(png: Path | None) -> None:
         _, ax = pyplot.subplots(figsize=(6, 4), layout="constrained")
         for method, losses in curves.items():
             ax.plot([25, 50, 100], losses, marker="o", label=method)
-        ax.set(xlabel="part of the run, %", ylabel=f"held-out loss, mean of {SEEDS} seeds")
+        ax.set(xlabel="part of the run, %", ylabel=f"held-out loss, mean of {seeds} seeds")
         ax.legend()
         ax.figure.savefig(png, dpi=150)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--seeds", type=int, default=5, help="how many runs of each method")
     parser.add_argument("--png", type=Path, help="where to draw the losses")
     main(**vars(parser.parse_args()))

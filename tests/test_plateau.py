@@ -377,6 +377,17 @@ def test_driven_by_the_step_it_is_resumed(compiled: bool, attach_first: bool) ->
         assert mx.array_equal(w, expected)
 
 
+def test_driven_by_the_step_a_metric_counts_at_once() -> None:
+    """Between two steps too: what the loss uses and what the log shows are one value."""
+    _, group, step, _ = driven(False, Horizon(16))
+    step(mx.array([1.0, 0.5, 0.25]))
+    one = mx.array(1.0)
+    assert (group["switch"] * one).item() == float(group["switch"]) == 0.5
+    group.observe(3.9)
+    assert float(group["switch"]) == 0.25 + 0.5 / 16
+    assert (group["switch"] * one).item() == 0.25 + 0.5 / 16
+
+
 def test_driven_by_the_step_and_detached() -> None:
     optimizer, group, step, _ = driven(False, Horizon(16))
     w = mx.array([1.0, 0.5, 0.25])
