@@ -21,8 +21,8 @@ Memory = dict[str, Any]
 class Adaptive(Schedule):
     """A schedule that metrics change: its value follows from the progress and a memory.
 
-    A subclass declares its arguments as a schedule does, writes ``value_at``, which may
-    read ``memory``, and says in ``after`` what a metric makes of the memory. Wherever it
+    A subclass declares its arguments as a schedule does, writes ``value_at``, which reads
+    ``live_count``, and says in ``after`` what a metric makes of the memory. Wherever it
     is nested, ``observe`` changes the values of all that are made of it.
     """
 

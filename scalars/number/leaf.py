@@ -95,7 +95,7 @@ class Leaf(ScheduledScalar):
         checks.progress(state["progress"])
         remembered = checks.sequence("observed", state["observed"])
         checks.as_many("observed", remembered, self.listeners, "scalars that observe")
-        pairs = list(zip(self.listeners, remembered, strict=True))
+        pairs = zip(self.listeners, remembered, strict=True)
         memories = [one.checked(memory) for one, memory in pairs]
         before = [dict(one.memory) for one in self.listeners]
         try:

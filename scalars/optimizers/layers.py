@@ -122,18 +122,18 @@ def layer_optimizer(
         way_out = "Pass a class such as optim.AdamW."
         checks.fail("make", "a class of optimizers", make, way_out, wrong_type=True)
     layers = layers_of(model)
+    known = [_checked(i, rule, layers) for i, rule in enumerate(checks.sequence("rules", rules))]
     groups: dict[Any, tuple[dict[str, Any], set[str]]] = {}
     matched: set[int] = set()
     for path, array in _parameters(model):
         own = {name: _of_layer(name, value, path) for name, value in settings.items()}
-        for i, rule in enumerate(checks.sequence("rules", rules)):
-            which, changes = _checked(i, rule, layers)
+        for i, (which, changes) in enumerate(known):
             if _matches(which, path, array, layers):
                 matched.add(i)
                 own.update(changes)
         key = tuple(sorted((name, _identity(value)) for name, value in own.items()))
         groups.setdefault(key, (own, set()))[1].add(path)
-    for i, (which, _) in enumerate(rules):
+    for i, (which, _) in enumerate(known):
         if i not in matched:
             way_out = f"The layers are {', '.join(layers)}."
             checks.fail(f"rule {i}", "one that matches a parameter", which, way_out)

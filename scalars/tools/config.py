@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -142,12 +142,7 @@ def _value(value: Any, depth: int, seen: Iterator[int]) -> Any:
     if isinstance(inside.get("name"), str):
         name = inside.pop("name")
         return registry.call(name, (), inside, " in the config")
-    kinds: dict[tuple[str, ...], Any] = {
-        ("group",): _group,
-        ("operands", "operation"): _operation,
-        ("phases",): _phases,
-    }
-    make = kinds.get(tuple(sorted(inside)))
+    make = KINDS.get(tuple(sorted(inside)))
     return inside if make is None else make(**inside)
 
 
@@ -193,3 +188,11 @@ def _operation(operation: Any, operands: Any) -> ScheduledScalar:
         rule = f"{expected} schedules or numbers, at least one schedule"
         checks.fail("operands in the config", rule, given, "Pass what to_config returned.")
     return Expression(OPERATIONS[operation], *numbers)
+
+
+KINDS: dict[tuple[str, ...], Callable[..., Any]] = {
+    ("group",): _group,
+    ("operands", "operation"): _operation,
+    ("phases",): _phases,
+}
+"""What makes something of a mapping with these keys, and no name."""

@@ -110,7 +110,7 @@ def from_arguments(arguments: Namespace) -> ScheduledScalar:
 
 
 def _given(values: dict[str, Any], name: str) -> Any:
-    if values[name] is None:
+    if values.get(name) is None:
         checks.fail(f"--{name}", f"given for {values['lr_schedule']}", None, "Pass a number.")
     return values[name]
 
@@ -130,16 +130,11 @@ def _step_schedule(values: dict[str, Any], horizon: Horizon, warmup: int) -> Sch
 def _registered(name: str, values: dict[str, Any]) -> ScheduledScalar:
     factory = REGISTERED[name]
     known = inspect.signature(factory).parameters
-    given = {key: value for key, value in values.items() if key in known}
-    missing = [
-        key
-        for key, parameter in known.items()
-        if parameter.default is parameter.empty and given.get(key) is None
-    ]
-    for key in missing:
-        checks.fail(f"--{key}", f"given for {name}", None, "Pass a number.")
-    made = factory(**{key: value for key, value in given.items() if value is not None})
-    return _scalar(made)
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty:
+            _given(values, key)
+    given = {key: value for key, value in values.items() if key in known and value is not None}
+    return _scalar(factory(**given))
 
 
 def _expression(text: Any) -> ScheduledScalar:
