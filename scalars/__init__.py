@@ -19,9 +19,9 @@ What not every run needs is loaded when it is first used.
 
 from typing import TYPE_CHECKING
 
-from .number.expression import clip as clip
-from .number.expression import maximum as maximum
-from .number.expression import minimum as minimum
+from .number.arithmetic import clip as clip
+from .number.arithmetic import maximum as maximum
+from .number.arithmetic import minimum as minimum
 from .number.scalar import ScheduledScalar as ScheduledScalar
 from .optimizers.attach import attach as attach
 from .optimizers.attach import detach as detach

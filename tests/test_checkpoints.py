@@ -136,7 +136,7 @@ def test_an_assigned_state_is_linked_at_once() -> None:
         ),
         (
             lambda s: s["scalars"]["momentum"].pop("progress"),
-            "must be free of a parameter or an entry named",
+            "momentum in the state must be saved without a horizon, as it is attached now",
         ),
         (
             lambda s: s.update(scalars=mx.ones((2,))),
@@ -169,7 +169,7 @@ def test_a_state_saved_by_hand_is_refused_by_a_run_driven_by_the_step() -> None:
     state = reloaded(optimizer.state)
     by_step = optim.SGD(Linear(0.1, 0.0), momentum=0.9)
     attach(by_step, horizon=Horizon(10))
-    with pytest.raises(ValueError, match="must be without scalars, which follow the step here"):
+    with pytest.raises(ValueError, match="must be saved with a horizon, as it is attached now"):
         by_step.state = state
     del state["scalars"]
     by_step.state = state

@@ -395,7 +395,8 @@ def test_driven_by_the_step_and_detached() -> None:
         w = step(w)
         group.observe(metric)
     values = group.snapshot()
-    assert set(optimizer.state["scalars"]) == {"observed_0", "observed_1"}
+    observed = {k for k, entry in optimizer.state["scalars"].items() if "observed" in entry}
+    assert observed == {"learning_rate", "betas/0", "weight_decay"}
     with pytest.raises(ValueError, match="follows the step of an optimizer"):
         group.update(0.5)
     detach(optimizer)
@@ -410,10 +411,10 @@ def test_a_state_without_what_was_observed_is_refused() -> None:
     with pytest.raises(ValueError, match="a state that holds the scalars"):
         optimizer.state = state
     for scalars in (
-        {"observed_0": optimizer.state["scalars"]["observed_0"]},
-        {"a": {"count": 1, "memory": 2}},
+        {"betas/0": optimizer.state["scalars"]["betas/0"]},
+        {"a": {"value": 1, "remainder": 2}},
     ):
-        with pytest.raises(ValueError, match="but for what they observed"):
+        with pytest.raises(ValueError, match="must be the scalars of this optimizer"):
             optimizer.state = {**state, "scalars": scalars}
 
 

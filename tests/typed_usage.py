@@ -17,7 +17,7 @@ from scalars import (
     clip,
     minimum,
 )
-from scalars.number.expression import Expression, View
+from scalars.number.scalar import Expression, View
 
 lr = CosineAnnealing(1e-3, end=1e-5)
 x = mx.array(1.0)

@@ -9,9 +9,10 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
 from ..number import checks, mlx_protocol, words
-from ..number.cell import Cell
+from ..number.cell import Cell, Pair
 from ..number.checks import Count, Positive
 from ..number.functions import P
+from ..number.scalar import Loadable
 from ..schedules.base import Schedule
 
 Tree = TypeVar("Tree")
@@ -29,37 +30,28 @@ def _above_1(name: str, value: Any) -> float:
 class _OnDevice(Cell):
     """A cell whose value is an array: compiled functions change it, and nobody reads it."""
 
+    __slots__ = ()
+    KEYS = ("value", "streak")
+
     def __init__(self, value: float) -> None:
-        super().__init__(0.0, value)
-        self.has_state = True
-        self.put(mx.array(value), mx.array(0))
+        super().__init__(value)
+        self.arrays.update(value=mx.array(value), streak=mx.array(0))
 
-    def put(self, value: mx.array, streak: mx.array) -> None:
-        """Take a value, and the number of steps without an overflow."""
-        self._state.update(value=value, streak=streak)
-
-    def _put_value(self) -> None:
-        if self.savers:
-            self._state["progress"] = mlx_protocol.progress_bits(self.progress)
-
-    def set(self, owner: Any, progress: float, value: float) -> None:
-        """Take the next progress: it has nothing to do with the value."""
-        self.progress, self.fresh = progress, False
-        self._put_value()
-
-    def read(self) -> mx.array:
+    def read(self, use: bool = True) -> Pair:
         """Return the value as it is on the device."""
-        return self._state["value"]
+        return Pair(self.arrays["value"])
 
-    @property
-    def saved(self) -> frozenset[str]:
-        """The keys of the state while the progress is saved."""
-        return frozenset({"value", "streak", "progress"})
+    def refuse_update(self, owner: object) -> None:
+        """Let it pass: the progress has nothing to do with the value."""
 
-    @property
-    def remainder(self) -> mx.array | None:
-        """Nothing: the value is an array of float32."""
-        return None
+    def set(self, owner: object, progress: float, value: float) -> None:
+        """Take the next progress, and no value."""
+        self.progress, self.fresh = progress, False
+        self.put_extras()
+
+    def refresh(self) -> None:
+        """Put what a checkpoint needs into the dict: the value is there."""
+        self.put_extras()
 
 
 class DynamicLossScale(Schedule):
@@ -113,6 +105,8 @@ class DynamicLossScale(Schedule):
     growth_interval: Count = 2000
     minimum: Positive = 1.0
 
+    on_device = True
+
     def check_together(self) -> None:
         """Check that the scale starts in its range."""
         if not self.minimum <= self.initial <= LARGEST:
@@ -132,7 +126,7 @@ class DynamicLossScale(Schedule):
         Raises:
             ValueError: There are no gradients.
         """
-        inverse = 1 / self._cell.read()
+        inverse = 1 / self._cell.arrays["value"]
         leaves: list[mx.array] = list(dict(tree_flatten(grads)).values())
         if not leaves:
             checks.fail("grads", "a tree of arrays", grads, "Pass what value_and_grad returned.")
@@ -159,15 +153,14 @@ class DynamicLossScale(Schedule):
         if not (array or isinstance(metric, bool)):
             way_out = "Pass the finite that unscale returned."
             checks.fail("finite", "True or False", metric, way_out, wrong_type=True)
-        cell: Any = self._cell
-        if mlx_protocol.is_tracing() and not cell.traced:
+        scale, streak = self._cell.arrays["value"], self._cell.arrays["streak"] + 1
+        if mlx_protocol.is_tracing() and not mlx_protocol.is_placeholder(scale):
             raise ValueError(words.UNCAPTURED.format(name=repr(self)))
-        scale, streak = cell.state["value"], cell.state["streak"] + 1
         grow = streak >= self.growth_interval
         grown = mx.where(grow, mx.minimum(scale * self.factor, LARGEST), scale)
         smaller = mx.maximum(scale / self.factor, self.minimum)
         streak = mx.where(mx.logical_and(metric, mx.logical_not(grow)), streak, 0)
-        cell.put(mx.where(metric, grown, smaller), streak)
+        self.remember({"value": mx.where(metric, grown, smaller), "streak": streak})
         return self
 
     def apply(self, optimizer: Any, model: Any, grads: Any, finite: Any) -> None:
@@ -196,17 +189,13 @@ class DynamicLossScale(Schedule):
 
     def value_at(self, progress: P) -> P:
         """Return the scale now, at any progress."""
-        scale: Any = self._cell.read() if isinstance(progress, mx.array) else float(self)
+        array = isinstance(progress, mx.array)
+        scale: Any = self._cell.arrays["value"] if array else float(self)
         return scale + 0 * progress  # type: ignore[no-any-return]
 
     def prepare(self, progress: float) -> float:
         """Return a number that nobody uses: the scale is not read for a new progress."""
         return 0.0
-
-    @property
-    def on_device(self) -> bool:
-        """The scale follows from the gradients, in the graph."""
-        return True
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -215,32 +204,36 @@ class DynamicLossScale(Schedule):
 
     def __float__(self) -> float:
         """Return the scale now: waits for the device."""
-        if self._cell.traced:
+        if mlx_protocol.is_placeholder(scale := self._cell.arrays["value"]):
             raise ValueError(words.NO_FLOAT.format(name=repr(self)))
-        return _item(self._cell.state["value"])
+        return _item(scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scale and what it counts, in plain numbers: waits for the device."""
-        streak = int(_item(self._cell.state["streak"]))
+        streak = int(_item(self._cell.arrays["streak"]))
         return {"progress": self.progress, "scale": float(self), "streak": streak}
 
-    def saved_state(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
-        """Return what ``state_dict`` was when the state of the cell was ``arrays``."""
-        progress = mlx_protocol.progress_of_bits(arrays["progress"])
-        scale, streak = _item(arrays["value"]), int(_item(arrays["streak"]))
-        return {"progress": progress, "scale": scale, "streak": streak}
+    def counted_in(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
+        """Return the scale and the steps without an overflow, from a dict of the cell."""
+        return {"scale": _item(arrays["value"]), "streak": int(_item(arrays["streak"]))}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> DynamicLossScale:
-        """Put the scale where it was when ``state_dict`` returned ``state``."""
+    def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
+        """Return what ``load_all`` takes, checked; change nothing."""
         name = f"the state of {self!r}"
         checks.keys(name, state, ("progress", "scale", "streak"))
         progress = checks.progress(state["progress"])
         scale = checks.positive(f"scale in {name}", state["scale"])
         streak = checks.count(f"streak in {name}", state["streak"], least=0)
-        cell: Any = self._cell
-        cell.put(mx.array(scale), mx.array(streak))
-        cell.set(self, progress, scale)
-        return self
+        return [(self, progress, [(self, {"value": mx.array(scale), "streak": mx.array(streak)})])]
+
+    @property
+    def memory(self) -> dict[str, mx.array]:
+        """The scale and the number of steps without an overflow, as they are on the device."""
+        return {key: self._cell.arrays[key] for key in ("value", "streak")}
+
+    def remember(self, memory: dict[str, mx.array]) -> None:
+        """Take a scale and a number of steps."""
+        self._cell.arrays.update(memory)
 
 
 def _item(array: Any) -> float:

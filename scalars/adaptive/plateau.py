@@ -69,20 +69,15 @@ class ReduceOnPlateau(Adaptive):
     minimum: checks.Real = 0.0
 
     at_first: ClassVar = {"best": None, "bad": 0, "cooldown": 0, "reductions": 0}
+    counted: ClassVar = "reductions"
 
     def value_at(self, progress: P) -> P:
         """Return the value at ``progress``, reduced as often as it was until now."""
         value: Any = self.value
         whole: P = value.value_at(progress)
-        reductions = self.live_count
-        if isinstance(reductions, int) and not reductions:
+        if not self.count:
             return whole
-        return minimum(whole, maximum(whole * self.factor**reductions, self.minimum))  # type: ignore[no-any-return]
-
-    @property
-    def count(self) -> int:
-        """The reductions so far."""
-        return self.memory["reductions"]  # type: ignore[no-any-return]
+        return minimum(whole, maximum(whole * self.factor**self.count, self.minimum))  # type: ignore[no-any-return]
 
     def after(self, metric: float) -> Memory:
         """Return the memory after a metric: compare, cool down, reduce, in PyTorch's order."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
 
 from ..number import checks
-from ..number.functions import P, where
+from ..number.functions import P
 from ..schedules.composition import Several
 from .base import Adaptive, Memory
 
@@ -74,6 +74,7 @@ class ThresholdSwitch(Adaptive):
     conditions: Annotated[Sequence[Condition], _conditions]
 
     at_first: ClassVar = {"index": 0}
+    counted: ClassVar = "index"
 
     def check_together(self) -> None:
         """Check that there is a condition between any two scalars."""
@@ -83,18 +84,7 @@ class ThresholdSwitch(Adaptive):
     def value_at(self, progress: P) -> P:
         """Return the value of the present scalar."""
         scalars: Any = self.scalars
-        index = self.live_count
-        if isinstance(index, int):
-            return scalars[index].value_at(progress)  # type: ignore[no-any-return]
-        value = scalars[0].value_at(progress) + 0 * index  # all digits, of numbers too
-        for i, scalar in enumerate(scalars[1:], start=1):
-            value = where(index >= i, scalar.value_at(progress), value)
-        return value  # type: ignore[no-any-return]
-
-    @property
-    def count(self) -> int:
-        """The index of the present scalar."""
-        return self.memory["index"]  # type: ignore[no-any-return]
+        return scalars[self.count].value_at(progress)  # type: ignore[no-any-return]
 
     def after(self, metric: float) -> Memory:
         """Return the memory after a metric."""

@@ -1,230 +1,137 @@
-"""Where the value of a scalar is kept: on the host, and in the containers of compiled functions."""
+"""Where the value of a scalar is kept: on the host, and in what compiled functions capture."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
 from . import mlx_protocol, words
-from .mlx_protocol import ProtocolArray, is_placeholder, is_tracing
-
-if TYPE_CHECKING:
-    from .scalar import ScheduledScalar
+from .mlx_protocol import is_placeholder, is_tracing
 
 
-class Clock:
-    """A progress that is read off an array, such as the step of an optimizer.
+class Pair(NamedTuple):
+    """A number in a graph: rounded to float32, and what the rounding left over.
 
-    It gives values to the scalars that follow it in the graph, so that a compiled
-    function computes them. ``held`` keeps the time while the step is being counted.
+    With the remainder ``1 - beta`` has the digits of Python floats: ``(1 - value) - rest``.
     """
 
-    running: ClassVar[int] = 0
-    """How many values are being computed in the graph: from arrays, not from numbers."""
+    value: mx.array
+    rest: mx.array | float = 0.0
 
-    def __init__(self, step: Callable[[], mx.array], progress: Callable[[Any], Any]) -> None:
-        self._step = step
-        self._progress = progress
-        self._held: mx.array | None = None
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the present step until the end of the block; the outermost block counts."""
-        before = self._held
-        self._held = self.step
-        try:
-            yield
-        finally:
-            self._held = before
-
-    @property
-    def step(self) -> mx.array:
-        """The step now."""
-        return self._step() if self._held is None else self._held
-
-    @property
-    def traced(self) -> bool:
-        """Whether a function that captures the step is being traced."""
-        return is_placeholder(self.step)
-
-    def on_host(self) -> float:
-        """Return the progress as a float."""
-        return float(self._progress(self.step.item()))
-
-    @contextmanager
-    def in_graph(self) -> Iterator[mx.array]:
-        """Give the progress as a float64 array, at most 1, and all that it gives rise to.
-
-        It is a block on the CPU: there MLX has float64.
-        """
-        Clock.running += 1
-        try:
-            with mx.stream(mx.cpu):
-                yield mx.minimum(self._progress(self.step.astype(mx.float64)), 1.0)
-        finally:
-            Clock.running -= 1
+Arrays = dict[str, mx.array]
 
 
 class Cell:
-    """A number on the host that compiled functions can follow.
+    """The progress and the value of a scalar, in one of three states.
 
-    ``mx.compile`` looks into the containers it was given: before it traces a
-    function it puts placeholders into them, which make whatever reads them live.
-    ``state`` is such a container. It is made when it is first asked for; from then
-    on every new value is put into it, as two float32 arrays: the value and what
-    its rounding left over, so that ``1 - beta`` loses no digits in the graph. With
-    ``save_progress`` the bits of the progress go with them, for checkpoints, and
-    those of what the scalar has observed.
+    - Free: nobody has asked for ``arrays``, so a new value is a float and no more.
+    - Captured: ``mx.compile`` looks into ``arrays``, so a new value is put there, as a
+      ``Pair``, and with it what a checkpoint needs.
+    - Traced: ``mx.compile`` has put placeholders into ``arrays``, and they are what is read.
+
+    While a scalar follows the step of an optimizer it has a cell in a fourth state, driven:
+    see ``optimizers/steps.py``.
     """
 
     __slots__ = (
-        "_array",
-        "_changes_unread",
-        "_dtype",
-        "_put",
+        "_ours",
         "_read_in_trace",
-        "_state",
-        "clock",
+        "_unnoticed",
+        "_updates_unread",
+        "arrays",
+        "extras",
         "fresh",
-        "has_state",
-        "listeners",
         "progress",
-        "savers",
-        "stepped",
         "value",
     )
 
-    CHANGES_UNTIL_WARNING = 5
+    KEYS = ("value", "remainder")
+    """What is put into ``arrays``, besides ``extras``."""
+    UPDATES_UNTIL_WARNING = 32
+    """A compiled function reads once. What an eager gradient reads is read again before that."""
 
-    def __init__(self, progress: float, value: float, listeners: tuple[Any, ...] = ()) -> None:
-        self.progress = progress
+    def __init__(self, value: float) -> None:
+        self.progress = 0.0
         self.value = value
-        self.listeners = listeners
-        self.clock: Clock | None = None
-        self.stepped: tuple[mx.array, mx.array, mx.array] | None = None
+        self.arrays: Arrays = {}
+        self.extras: tuple[Callable[[], Arrays], ...] = ()
+        """What else is put into ``arrays``, for checkpoints."""
         self.fresh = True
-        self.savers = 0
-        self.has_state = False
-        self._state: dict[str, mx.array] = {}
-        self._array: ProtocolArray | None = None
-        self._dtype: mx.Dtype | None = None
-        self._put: ProtocolArray | None = None
-        self._changes_unread = 1
+        self._ours: mx.array | None = None
+        self._updates_unread = 0
+        self._unnoticed = True
         self._read_in_trace = False
 
-    @property
-    def state(self) -> dict[str, mx.array]:
-        """The dict that ``mx.compile`` captures."""
-        if not self.has_state:
-            self._put_value()
-        return self._state
+    def read(self, use: bool = True) -> float | Pair:
+        """Return the value: a placeholder while it is traced.
 
-    def save_progress(self) -> dict[str, mx.array]:
-        """Return the same dict, with the progress in it until ``forget_progress``."""
-        self.savers += 1
-        self._put_value()
-        return self._state
-
-    def forget_progress(self) -> None:
-        """Leave the progress out of the state, if nobody else saves it."""
-        self.savers -= 1
-        if not self.savers:
-            del self._state["progress"]
-            self._state.pop("observed", None)
-
-    @property
-    def saved(self) -> frozenset[str]:
-        """The keys of the state while the progress is saved."""
-        observed = ["observed"] if self.listeners else []
-        return frozenset(["value", "remainder", "progress", *observed])
-
-    def follow(self, clock: Clock | None) -> None:
-        """Follow a clock from now on, or none."""
-        if not self.has_state:
-            self._put_value()
-        self.clock = clock
-
-    def refuse_update(self, owner: ScheduledScalar) -> None:
-        """Raise ``ValueError`` if there can be no next value now."""
-        if self.clock is not None:
-            raise ValueError(words.DRIVEN.format(name=repr(owner)))
-        value = self._state["value"]
-        if value is not self._put and is_placeholder(value):
-            raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
-
-    def set(self, owner: ScheduledScalar, progress: float, value: float) -> None:
-        """Take the next progress, and the value at it."""
-        self.progress = progress
-        self.fresh = False
-        changed = value != self.value
-        if changed:
-            self.value = value
-            self._array = None
-        if self.has_state:
-            if changed or self.savers or self._state["value"] is not self._put:
-                self._put_value()
-        elif changed:
-            self._changes_unread += 1
-            if self._read_in_trace and self._changes_unread >= self.CHANGES_UNTIL_WARNING:
-                self._read_in_trace = False
-                text = words.FROZEN.format(name=repr(owner), updates=self._changes_unread)
-                warnings.warn(text, RuntimeWarning, stacklevel=4)
-
-    def _put_value(self) -> None:
-        self.has_state = True
-        rounded, remainder = mlx_protocol.split(self.value)
-        self._put = self._state["value"] = ProtocolArray(rounded)
-        self._state["remainder"] = mx.array(remainder)
-        if self.savers:
-            self._state["progress"] = mlx_protocol.progress_bits(self.progress)
-            if self.listeners:
-                observed = [number for one in self.listeners for number in one.numbers]
-                self._state["observed"] = mlx_protocol.bits_of(observed)
-
-    @property
-    def traced(self) -> bool:
-        """Whether a function that captures the value is being traced."""
-        if self.clock is not None:
-            return self.clock.traced
-        # Not the array that was put there: a placeholder of the trace under way, or
-        # what a finished (or failed) call of a compiled function left behind.
-        return (
-            self.has_state
-            and self._state["value"] is not self._put
-            and is_placeholder(self._state["value"])
-        )
-
-    def read(self) -> float | mx.array:
-        """Return the value for use beside an array: a placeholder while traced."""
-        if self.has_state and self._state["value"] is not self._put:
-            if self.traced:
-                return self._state["value"]
-            self._put_value()
-        if self._changes_unread:
-            self.notice()
+        Args:
+            use: Whether it is used in a computation, and not only looked at.
+        """
+        if self.arrays:
+            if (here := self.arrays["value"]) is not self._ours:
+                if is_placeholder(here):
+                    return Pair(here, self.arrays["remainder"])
+                self.refresh()  # in place of what a call, or a failed trace, has left there
+        elif self._unnoticed:
+            tracing = is_tracing()
+            if use or tracing:
+                self._unnoticed, self._read_in_trace, self._updates_unread = False, tracing, 0
         return self.value
 
-    def notice(self) -> None:
-        """Remember that Python code has used the value since it changed."""
-        if self._changes_unread:
-            self._changes_unread = 0
-            self._read_in_trace = not self.has_state and is_tracing()
+    def compared(self) -> None:
+        """Remember that Python code decides something by the value: it is not frozen there."""
+        self._updates_unread = 0
 
-    @property
-    def remainder(self) -> mx.array | None:
-        """What rounding a value that was put into the state has left over, while traced."""
-        return self._state["remainder"] if self.traced else None
+    def refuse_update(self, owner: object) -> None:
+        """Raise ``ValueError`` while a function that captures the value is traced."""
+        if self.arrays and isinstance(self.read(use=False), Pair):
+            raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
 
-    @property
-    def array(self) -> ProtocolArray:
-        """The value as an array, made once for each value."""
-        value, dtype = self.read(), mlx_protocol.weak()
-        if value is not self.value:
-            return ProtocolArray(value, dtype)  # a placeholder
-        if self._array is None or self._dtype != dtype:
-            self._array, self._dtype = ProtocolArray(value, dtype), dtype
-        return self._array
+    def renewed(self, owner: Any, same: bool) -> Any:
+        """Return what ``renew`` takes after a metric, which left the formula the ``same`` or not.
+
+        Nothing is changed.
+        """
+        return owner.prepare(self.progress)
+
+    def renew(self, owner: Any, renewed: Any) -> None:
+        """Take the value that the formula gives now, at the same progress."""
+        self.set(owner, self.progress, renewed)
+
+    def set(self, owner: object, progress: float, value: float) -> None:
+        """Take the next progress, and the value at it."""
+        changed = value != self.value
+        self.progress, self.value, self.fresh = progress, value, False
+        if self.arrays:
+            if changed or self.extras or self.arrays["value"] is not self._ours:
+                self.refresh()
+            return
+        self._updates_unread += 1
+        self._unnoticed = True
+        if self._read_in_trace and changed and self._updates_unread > self.UPDATES_UNTIL_WARNING:
+            self._read_in_trace = False
+            text = words.FROZEN.format(name=repr(owner), updates=self._updates_unread)
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+    def capture(self) -> Arrays:
+        """Return the dict that ``mx.compile`` captures, and keep it up to date from now on."""
+        if not self.arrays:
+            self.refresh()
+        return self.arrays
+
+    def refresh(self) -> None:
+        """Put the value, and what a checkpoint needs, into the dict."""
+        rounded, remainder = mlx_protocol.split(self.value)
+        self._ours = self.arrays["value"] = mx.array(rounded)
+        self.arrays["remainder"] = mx.array(remainder)
+        self.put_extras()
+
+    def put_extras(self) -> None:
+        """Put what a checkpoint needs into the dict."""
+        for extra in self.extras:
+            self.arrays.update(extra())

@@ -56,50 +56,26 @@ def real(
     return number
 
 
-def positive(name: str, value: Any) -> float:
-    """Check that ``value`` is a finite real number above 0."""
-    rule = "a finite real number above 0"
-    if (number := real(name, value, rule)) <= 0:
-        fail(name, rule, value, "Pass a number such as 2.0.")
-    return number
+def bounded(rule: str, holds: Callable[[float], bool], way_out: str) -> Callable[..., float]:
+    """Return a check of a finite real number in a range."""
+
+    def check(name: str, value: Any) -> float:
+        if not holds(number := real(name, value, rule, way_out)):
+            fail(name, rule, value, way_out)
+        return number
+
+    return check
 
 
-def fraction(name: str, value: Any) -> float:
-    """Check that ``value`` is a fraction of the run, from 0 to 1."""
-    return _within(name, value, 0.0, 1.0, "a fraction of the run, from 0 to 1")
-
-
-def span(name: str, value: Any) -> float:
-    """Check that ``value`` is the length of a part of the run, above 0 and up to 1."""
-    return _within(name, value, 1e-6, 1.0, "a part of the run, from 1e-6 to 1")
-
-
-def factor(name: str, value: Any) -> float:
-    """Check that ``value`` makes what it multiplies smaller: above 0 and below 1."""
-    rule = "a factor above 0 and below 1"
-    if not 0 < (number := real(name, value, rule)) < 1:
-        fail(name, rule, value, "Pass a number such as 0.1.")
-    return number
-
-
-def at_least_0(name: str, value: Any) -> float:
-    """Check that ``value`` is a finite real number of at least 0."""
-    rule = "a finite real number of at least 0"
-    if (number := real(name, value, rule)) < 0:
-        fail(name, rule, value, "Pass a number such as 0.0.")
-    return number
-
-
-def inner_fraction(name: str, value: Any) -> float:
-    """Check that ``value`` is a fraction above 0 and below 1."""
-    return _within(name, value, 5e-324, 1 - 2**-53, "a fraction above 0 and below 1")
-
-
-def _within(name: str, value: Any, low: float, high: float, rule: str) -> float:
-    way_out = "Horizon.fraction(steps=...) converts steps and epochs."
-    if not low <= (number := real(name, value, rule, way_out)) <= high:
-        fail(name, rule, value, way_out)
-    return number
+TO_FRACTION = "Horizon.fraction(steps=...) converts steps and epochs."
+positive = bounded("a finite real number above 0", lambda x: x > 0, "Pass a number such as 2.0.")
+at_least_0 = bounded(
+    "a finite real number of at least 0", lambda x: x >= 0, "Pass a number such as 0.0."
+)
+factor = bounded("a factor above 0 and below 1", lambda x: 0 < x < 1, "Pass a number such as 0.1.")
+fraction = bounded("a fraction of the run, from 0 to 1", lambda x: 0 <= x <= 1, TO_FRACTION)
+inner_fraction = bounded("a fraction above 0 and below 1", lambda x: 0 < x < 1, TO_FRACTION)
+span = bounded("a part of the run, from 1e-6 to 1", lambda x: 1e-6 <= x <= 1, TO_FRACTION)
 
 
 def boundaries(name: str, value: Any) -> tuple[float, ...]:

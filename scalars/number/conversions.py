@@ -1,17 +1,15 @@
-"""What makes a scalar a real number for Python and NumPy, besides its operators."""
+"""What makes a scalar a real number for Python, besides its operators."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, TypeVar
-
-from .operators import OPERATIONS, Arithmetic, is_number
 
 Self = TypeVar("Self", bound="Conversions")
 
 
-class Conversions(Arithmetic):
+class Conversions(ABC):
     """Conversions of the value now: to Python's numbers, to text, to NumPy."""
 
     @abstractmethod
@@ -21,10 +19,6 @@ class Conversions(Arithmetic):
     def item(self) -> float:
         """Return the value now, in double precision."""
         return float(self)
-
-    def __bool__(self) -> bool:
-        """Return whether the value is not 0."""
-        return self != 0
 
     def __int__(self) -> int:
         """Return the value, cut to an int."""
@@ -82,12 +76,3 @@ class Conversions(Arithmetic):
         import numpy
 
         return numpy.array(float(self), dtype=dtype)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """Take part in a NumPy function as a Python float, or as a scalar among numbers."""
-        if method == "__call__" and not options and all(map(is_number, inputs)):
-            operation = OPERATIONS.get(ufunc.__name__)
-            if operation is not None:
-                return self._node(operation, *inputs)
-        floats = [float(x) if isinstance(x, Conversions) else x for x in inputs]
-        return getattr(ufunc, method)(*floats, **options)

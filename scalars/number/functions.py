@@ -42,21 +42,7 @@ def _elementary(name: str, on_host: Callable[..., float]) -> Callable[[P], P]:
     return function
 
 
-def cos(x: P) -> P:
-    """Return the cosine of ``x``, which is from 0 to pi."""
-    if isinstance(x, HOST):
-        return math.cos(x)
-    if isinstance(x, mx.array) and x.dtype == mx.float64:
-        # MLX computes it in float32. This is the sine series of pi / 2 - x: the first term
-        # left out is below 1e-17.
-        y = math.pi / 2 - x
-        series = mx.array(0.0, mx.float64)
-        for n in range(21, 0, -2):
-            series = (1 if n % 4 == 1 else -1) / math.factorial(n) + series * y * y
-        return series * y
-    return library(x).cos(x)  # type: ignore[no-any-return]
-
-
+cos = _elementary("cos", math.cos)
 sqrt = _elementary("sqrt", math.sqrt)
 floor = _elementary("floor", math.floor)
 

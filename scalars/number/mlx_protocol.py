@@ -5,27 +5,23 @@ from place to place, and a compiled function keeps whatever it saw while it was
 traced. All that the package knows about it is in this file:
 
 - ``ProtocolArray``: what ``__mlx_array__`` gives.
-- ``is_tracing``, ``is_placeholder``: is Python running only to build a graph?
+- ``is_placeholder``, ``is_tracing``: is Python running only to build a graph?
 - ``weak_dtype``: the dtype that MLX gives to a Python float beside an array.
-- ``give_arrays_of``: the dtype of the array that a scalar gives where MLX asks for one.
+- ``split``: double precision in two arrays of float32, which every device has.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from typing import cast
 
 import mlx.core as mx
-
-from . import words
 
 
 class ProtocolArray(mx.array):
     """An array that returns itself when it is called.
 
     MLX reads ``__mlx_array__`` as an attribute in functions (``mx.multiply``) and
-    calls it in operators (``x * s``): a callable array serves both. Without a dict of
+    calls it in operators (``x * s``): a callable array serves both. It has no dict of
     its own: MLX 0.30 does not clear that of a subclass, and collecting garbage crashes.
     """
 
@@ -72,24 +68,46 @@ class _TraceProbe:
 _probe: _TraceProbe | None = None
 
 
-def is_tracing() -> bool:
-    """Return whether MLX is tracing: in ``compile``, ``grad`` or ``vmap``."""
+def _get_probe() -> _TraceProbe:
     global _probe
     if _probe is None:
         _probe = _TraceProbe()
+    return _probe
+
+
+def is_tracing() -> bool:
+    """Return whether MLX is tracing: in ``compile``, ``grad`` or ``vmap``."""
+    probe = _get_probe()
     # The body also runs once where MLX's cache is empty (a new thread, or before the
     # first evaluation), and always with compilation disabled: neither is a trace.
-    return _probe.always_runs_with(_probe.tracer) and not _probe.always_runs_with(_probe.constant)
+    return probe.always_runs_with(probe.tracer) and not probe.always_runs_with(probe.constant)
 
 
 def is_placeholder(array: mx.array) -> bool:
-    """Return whether ``array`` is an input of the function being compiled."""
-    if not is_tracing():
-        return False
+    """Return whether ``array``, of a captured container, is an input of a function being traced.
+
+    A placeholder cannot be evaluated, also when a checkpointed function runs again for its
+    backward pass. Nor can one that a failed trace has left behind, outside of any trace. An
+    array that was evaluated before costs nothing here.
+    """
     try:
         mx.eval(array)
-    except (RuntimeError, ValueError):  # which of them, depends on where the array is from
+    except (ValueError, IndexError):
         return True
+    except RuntimeError:
+        # A gradient in the trace has taken its mark away, or else it was left behind.
+        return _transforms()
+    return False
+
+
+def _transforms() -> bool:
+    """Return whether a function is being transformed, in a backward pass too."""
+    try:
+        mx.eval(_get_probe().tracer)
+    except (ValueError, IndexError):
+        return True
+    except RuntimeError:
+        return False
     return False
 
 
@@ -98,57 +116,7 @@ def weak_dtype(array: mx.array) -> mx.Dtype:
     return array.dtype if mx.issubdtype(array.dtype, mx.floating) else mx.float32
 
 
-_weak: mx.Dtype = mx.float32
-"""The dtype of the array that a scalar gives: MLX does not say what it is for."""
-
-
-def give_arrays_of(dtype: mx.Dtype) -> mx.Dtype:
-    """Have scalars give arrays of ``dtype`` from now on; return the dtype until now."""
-    global _weak
-    before, _weak = _weak, dtype
-    return before
-
-
-def weak() -> mx.Dtype:
-    """Return the dtype of the arrays that scalars give now."""
-    return _weak
-
-
-def refuse_untraceable(function: Callable[[mx.array], mx.array], name: str) -> None:
-    """Raise ``ValueError`` if MLX cannot trace ``function`` of a progress, with the reason."""
-    try:
-        with mx.stream(mx.cpu):
-            mx.compile(function)(mx.array(0.0, mx.float64))
-    except Exception as error:
-        raise ValueError(words.UNTRACEABLE.format(name=name, error=error)) from error
-
-
 _float32 = struct.Struct("f")
-_bits = struct.Struct("Q")
-_float64 = struct.Struct("d")
-
-
-def progress_bits(progress: float) -> mx.array:
-    """Return a progress as an array of its bits: MLX has no float64 on a GPU."""
-    return mx.array(_bits.unpack(_float64.pack(progress))[0], mx.uint64)
-
-
-def progress_of_bits(bits: mx.array) -> float:
-    """Return the progress that ``progress_bits`` made an array of."""
-    progress: float = _float64.unpack(_bits.pack(bits.item()))[0]
-    return progress
-
-
-def bits_of(numbers: Sequence[float]) -> mx.array:
-    """Return numbers as an array of their bits, two integers for each."""
-    count = len(numbers)
-    return mx.array(struct.unpack(f"{2 * count}I", struct.pack(f"{count}d", *numbers)), mx.uint32)
-
-
-def numbers_of(bits: mx.array) -> tuple[float, ...]:
-    """Return the numbers that ``bits_of`` made an array of."""
-    packed = struct.pack(f"{bits.size}I", *cast("list[int]", bits.tolist()))
-    return struct.unpack(f"{bits.size // 2}d", packed)
 
 
 def split(value: float) -> tuple[float, float]:

@@ -1,27 +1,91 @@
-"""The scheduled scalar: a number that changes, for MLX and for Python."""
+"""The scheduled scalar: a number that changes, for MLX and for Python.
+
+What knows each other is here: a ``ScheduledScalar`` is a ``Leaf``, which has a value of its
+own; an ``Expression``, which an operation makes of scalars and numbers; or a ``View`` of
+another dtype. Whoever uses a scalar reads it in one of two ways:
+
+- ``_read``, for a computation: a float, or in a trace the ``Pair`` of arrays that stands
+  for it. Operators, ``__mlx_array__`` and ``array`` begin there.
+- ``float(scalar)``, for a number on the host: an error in a trace.
+
+Both fold an expression over its leaves, and each leaf asks its cell.
+"""
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar, copy_context
+from copy import deepcopy
 from functools import cached_property
 from itertools import product
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union, cast, overload
 
 import mlx.core as mx
 
 from . import checks, functions, mlx_protocol, sketch, words
+from .cell import Cell, Pair
 from .conversions import Conversions
+from .functions import HOST
 from .mlx_protocol import ProtocolArray
+from .operations import OPERATIONS, Operation
+from .table import ByStep
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     import numpy as np
 
-    from .expression import View
-    from .leaf import Leaf
+    R = TypeVar("R", covariant=True)
+
+    class _Method(Protocol[R]):
+        @overload
+        def __call__(self, other: float | ScheduledScalar, /) -> R: ...
+        @overload
+        def __call__(self, other: mx.array, /) -> mx.array: ...
+
+    class _Operator(Protocol[R]):
+        def __get__(self, scalar: ScheduledScalar, owner: Any, /) -> _Method[R]: ...
+
 
 Self = TypeVar("Self", bound="ScheduledScalar")
+LeafSelf = TypeVar("LeafSelf", bound="Leaf")
+EVENLY = tuple(i / 512 for i in range(513))
+SUPPOSED: ContextVar[Mapping[int, Any]] = ContextVar("SUPPOSED", default=MappingProxyType({}))
+"""What adaptive scalars, by their ``id``, are supposed to remember: to find a range."""
+
+
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` can be an operand: a real number or a scalar."""
+    return isinstance(value, (float, int, ScheduledScalar, Real))
+
+
+def _operator(name: str, reflected: bool = False) -> _Operator[Expression]:
+    operation = OPERATIONS[name]
+    function = operation.function
+
+    def method(self: ScheduledScalar, other: Any) -> Any:
+        if isinstance(other, mx.array) and not reflected:
+            return function(self._beside(other), other)
+        if not is_number(other):
+            return NotImplemented
+        return Expression(operation, *((other, self) if reflected else (self, other)))
+
+    method.__name__, method.__qualname__ = name, f"ScheduledScalar.{name}"
+    return cast("_Operator[Expression]", method)
+
+
+def _comparison(compare: Callable[[Any, Any], Any]) -> _Operator[bool]:
+    def method(self: ScheduledScalar, other: Any) -> Any:
+        if isinstance(other, mx.array):
+            return compare(self._beside(other), other)
+        return self._compare(compare, other) if is_number(other) else NotImplemented
+
+    method.__name__ = method.__qualname__ = compare.__name__
+    return cast("_Operator[bool]", method)
 
 
 class ScheduledScalar(Conversions):
@@ -48,10 +112,10 @@ class ScheduledScalar(Conversions):
         (0.01, 0.005)
     """
 
-    _last: tuple[float, mx.Dtype, ProtocolArray] | None = None
-    _view: ClassVar[Callable[..., View]]
-
     # What a scalar is made of -------------------------------------------------
+
+    own_dtype: mx.Dtype | None = None
+    """The dtype that a view asks for; ``None`` in a scalar without one."""
 
     @property
     @abstractmethod
@@ -63,8 +127,8 @@ class ScheduledScalar(Conversions):
         """Return the value at ``progress``, which is in [0, 1]: the formula and no more."""
 
     @abstractmethod
-    def _read(self) -> float | mx.array:
-        """Return the value now: a traced array while a function that captures it is traced."""
+    def _read(self) -> float | Pair:
+        """Return the value now: a pair of arrays while a function that captures it is traced."""
 
     # Progress -----------------------------------------------------------------
 
@@ -105,12 +169,7 @@ class ScheduledScalar(Conversions):
     @property
     def progress(self) -> float:
         """The progress last given; 0 in a new scalar."""
-        first, *others = {leaf.progress for leaf in self.leaves} or {0.0}
-        if others:
-            name, rule = "the progress of an expression", "the same in all of its scalars"
-            way_out = "Update the expression, or all of its scalars in one ScalarGroup."
-            checks.fail(name, rule, sorted([first, *others]), way_out)
-        return first
+        return progress_of("an expression", self.leaves)
 
     @overload
     def at(self, progress: float) -> float: ...
@@ -149,12 +208,52 @@ class ScheduledScalar(Conversions):
     def _over(self, progress: functions.P) -> functions.P:
         return functions.broadcast(self.value_at(progress), progress)
 
+    def by_step(self, total_or_horizon: Any) -> ByStep:
+        """Return a schedule as MLX has them, a function of the step, with the same values.
+
+        It serves a learning rate, in any trainer and with nothing attached, compiled too.
+        The values of all steps are worked out once, on the host, when it is first called.
+
+        Args:
+            total_or_horizon: The number of optimizer steps in the run, from 1 to
+                10,000,000, or a ``Horizon``. After the last step the value at progress 1
+                holds.
+
+        Returns:
+            A function of a step, an int or an integer ``mx.array``, to a float32
+            ``mx.array``. It pickles if the scalar does.
+
+        Raises:
+            ValueError: There are too few steps or too many, or the value follows from
+                metrics or gradients, not from the step alone.
+            TypeError: ``total_or_horizon`` is neither a whole number nor a ``Horizon``.
+
+        Example:
+            >>> from scalars import Linear
+            >>> schedule = Linear(0.1, 0.0).by_step(100)  # optim.AdamW(schedule)
+            >>> schedule
+            Linear(start=0.1, end=0.0).by_step(100)
+            >>> round(float(schedule(50)), 6)
+            0.05
+        """
+        if listeners_of(self.leaves) or any(leaf.on_device for leaf in self.leaves):
+            way_out = "Use attach(optimizer, horizon=...), which follows metrics too."
+            checks.fail("the scalar of by_step", "a function of the step alone", self, way_out)
+        return ByStep(self, total_or_horizon)
+
     @cached_property
     def extent(self) -> tuple[float, float]:
         """The smallest and the largest value of the whole schedule."""
-        knots, states = self.knots, every_memory(listeners_of(self.leaves))
-        values = [float(self.value_at(progress)) for _ in states for progress in knots]
-        return min(values), max(values)
+        listeners = listeners_of(self.leaves)
+
+        def values(*memories: Any) -> list[float]:
+            SUPPOSED.set({id(one): memory for one, memory in zip(listeners, memories, strict=True)})
+            return [float(self.value_at(knot)) for knot in self.knots]
+
+        # In a copied context: what is supposed there is known nowhere else.
+        possible = product(*[listener.possible for listener in listeners])
+        found = [value for m in possible for value in copy_context().run(values, *m)]
+        return min(found), max(found)
 
     @property
     def knots(self) -> tuple[float, ...]:
@@ -172,10 +271,13 @@ class ScheduledScalar(Conversions):
             ValueError: ``state`` has other keys, or a progress out of range.
             TypeError: ``state`` is not a mapping, or a progress not a number.
         """
-        checks.keys(f"the state of {self!r}", state, [str(i) for i in range(len(self.leaves))])
-        for i, leaf in enumerate(self.leaves):
-            leaf.load_state_dict(state[str(i)])
+        load_all(self.loadable(state))
         return self
+
+    def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
+        """Return what ``load_all`` takes for each leaf, checked; change nothing."""
+        checks.keys(f"the state of {self!r}", state, [str(i) for i in range(len(self.leaves))])
+        return [one for i, leaf in enumerate(self.leaves) for one in leaf.loadable(state[str(i)])]
 
     # MLX ----------------------------------------------------------------------
 
@@ -199,23 +301,13 @@ class ScheduledScalar(Conversions):
     @property
     def dtype(self) -> mx.Dtype:
         """The dtype that MLX sees when it asks for an array."""
-        return self.own_dtype or mlx_protocol.weak()
-
-    @property
-    def own_dtype(self) -> mx.Dtype | None:
-        """The dtype that a view asks for; ``None`` in any other scalar."""
-        return None
+        return self.own_dtype or mx.float32
 
     @property
     def array(self) -> mx.array:
-        """The value now as an ``mx.array``, for code that insists on one."""
+        """The value now as an ``mx.array`` of the caller's own, for code that insists on one."""
         value = self._read()
-        if isinstance(value, mx.array):
-            return ProtocolArray(value, self.dtype)
-        last, dtype = self._last, self.dtype
-        if last is None or last[0] != value or last[1] != dtype:
-            self._last = last = (value, dtype, ProtocolArray(value, dtype))
-        return last[2]
+        return ProtocolArray(value.value if isinstance(value, Pair) else value, self.dtype)
 
     @property
     def __mlx_array__(self) -> mx.array:
@@ -235,7 +327,7 @@ class ScheduledScalar(Conversions):
             >>> (x * Linear(1, 2)).dtype, (x * Linear(1, 2).astype(mx.bfloat16)).dtype
             (mlx.core.float32, mlx.core.bfloat16)
         """
-        return self._view(self, dtype)
+        return View(self, dtype)
 
     def __call__(self, step: Any = None) -> mx.array:
         """Return the value now: MLX optimizers call their learning rate.
@@ -247,27 +339,27 @@ class ScheduledScalar(Conversions):
             ValueError: An optimizer calls it while ``mx.compile`` traces a function
                 that does not capture the state, which would freeze the value.
         """
-        array = self.array
         if isinstance(step, mx.array):
-            frozen = [leaf for leaf in self.leaves if not leaf._cell.traced]
-            if frozen and mlx_protocol.is_placeholder(step):
+            frozen = [leaf for leaf in self.leaves if not leaf._is_traced()]
+            if frozen and mlx_protocol.is_tracing() and mlx_protocol.is_placeholder(step):
                 if any(leaf.changes for leaf in frozen):
                     raise ValueError(words.BLIND.format(name=repr(self)))
                 return mx.array(float(self))  # mx.compile returns no array from outside
-        return array
+        return self.array
 
     def _beside(self, array: mx.array) -> float | mx.array:
+        """Return what stands for the value in an operation with ``array``."""
         value = self._read()
-        if isinstance(value, mx.array):
-            return value.astype(mlx_protocol.weak_dtype(array))
+        if isinstance(value, Pair):
+            return value.value.astype(mlx_protocol.weak_dtype(array))
         return value
 
     def _compare(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
-        leaves = (
-            self.leaves if not isinstance(other, ScheduledScalar) else self.leaves + other.leaves
-        )
-        traced = [leaf.seen_traced() for leaf in leaves]
-        if not any(traced):
+        """Return the answer of a comparison with a number or a scalar."""
+        leaves = leaves_of((self, other) if isinstance(other, ScheduledScalar) else (self,))
+        if not any(leaf._is_traced() for leaf in leaves):
+            for leaf in leaves:
+                leaf._cell.compared()
             return compare(float(self), float(other))
         if isinstance(other, ScheduledScalar):
             return (self - other)._compare(compare, 0.0)
@@ -282,14 +374,341 @@ class ScheduledScalar(Conversions):
 
     # Python -------------------------------------------------------------------
 
+    __add__ = _operator("add")
+    __sub__ = _operator("subtract")
+    __mul__ = _operator("multiply")
+    __truediv__ = _operator("divide")
+    __floordiv__ = _operator("floor_divide")
+    __mod__ = _operator("remainder")
+    __pow__ = _operator("power")
+
+    __radd__ = _operator("add", reflected=True)
+    __rsub__ = _operator("subtract", reflected=True)
+    __rmul__ = _operator("multiply", reflected=True)
+    __rtruediv__ = _operator("divide", reflected=True)
+    __rfloordiv__ = _operator("floor_divide", reflected=True)
+    __rmod__ = _operator("remainder", reflected=True)
+    __rpow__ = _operator("power", reflected=True)
+
+    __lt__ = _comparison(operator.lt)
+    __le__ = _comparison(operator.le)
+    __gt__ = _comparison(operator.gt)
+    __ge__ = _comparison(operator.ge)
+    __eq__ = _comparison(operator.eq)  # type: ignore[assignment]
+    __ne__ = _comparison(operator.ne)  # type: ignore[assignment]
+    # Equal values, different objects: as with mx.array the hash is the identity.
+    __hash__ = object.__hash__
+
+    def __neg__(self) -> Expression:
+        """Return the scalar with its sign changed."""
+        return Expression(OPERATIONS["negative"], self)
+
+    def __pos__(self: Self) -> Self:
+        """Return the scalar itself."""
+        return self
+
+    def __abs__(self) -> Expression:
+        """Return the scalar without its sign."""
+        return Expression(OPERATIONS["absolute"], self)
+
+    def __divmod__(self, other: Any) -> tuple[Any, Any]:
+        """Return the floored quotient and the remainder."""
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
+        """Return the floored quotient and the remainder, operands swapped."""
+        return other // self, other % self
+
+    def __bool__(self) -> bool:
+        """Return whether the value is not 0."""
+        return self != 0
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Take part in a NumPy function as a Python float, or as a scalar among numbers."""
+        if method == "__call__" and not options and all(map(is_number, inputs)):
+            operation = OPERATIONS.get(ufunc.__name__)
+            if operation is not None:
+                return Expression(operation, *inputs)
+        floats = [float(x) if isinstance(x, ScheduledScalar) else x for x in inputs]
+        return getattr(ufunc, method)(*floats, **options)
+
     def _repr_html_(self) -> str:
-        return sketch.html(repr(self), self)
+        return sketch.html(repr(self), self.value_at)
 
     def __copy__(self: Self) -> Self:
         """Return an independent scalar at the same progress."""
-        from copy import deepcopy
-
         return deepcopy(self)
+
+
+class Leaf(ScheduledScalar):
+    """A scalar that holds a progress and a value, in a cell: what schedules are."""
+
+    _cell: Cell
+    listeners: tuple[Any, ...] = ()
+    """The scalars that observe metrics, in this one at any depth: see ``adaptive``."""
+    on_device = False
+    """Whether compiled functions change the value, whatever the progress is."""
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+        return EVENLY
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The scalar itself."""
+        return (self,)
+
+    def _read(self) -> float | Pair:
+        return self._cell.read()
+
+    def _is_traced(self) -> bool:
+        return isinstance(self._cell.read(use=False), Pair)
+
+    def __float__(self) -> float:
+        """Return the value now, in double precision."""
+        value = self._cell.read(use=False)
+        if isinstance(value, Pair):
+            raise ValueError(words.NO_FLOAT.format(name=repr(self)))
+        return value
+
+    def update(self: LeafSelf, progress: float) -> LeafSelf:
+        """Set the progress: see ``ScheduledScalar.update``."""
+        progress = checks.progress(progress)
+        value = self.prepare(progress)
+        self._cell.set(self, progress, value)
+        return self
+
+    def prepare(self, progress: float) -> float:
+        """Return the value at the next progress, and change nothing, or say why there is none."""
+        self._cell.refuse_update(self)
+        return self.value_at(progress if progress < 1.0 else 1.0)
+
+    def keep_in(self, cell: Cell) -> None:
+        """Have the value kept in another cell: that of the step, or its own again."""
+        self.__dict__["_cell"] = cell
+
+    @property
+    def progress(self) -> float:
+        """The progress last given; 0 in a new scalar."""
+        return self._cell.progress
+
+    @property
+    def changes(self) -> bool:
+        """Whether the schedule has more than one value."""
+        return self.extent[0] != self.extent[1]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The arrays that ``mx.compile(inputs=..., outputs=...)`` captures."""
+        return self._cell.capture()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the scalar is, in plain numbers that JSON can hold."""
+        state: dict[str, Any] = {"progress": self.progress}
+        if self.listeners:
+            state["observed"] = [dict(listener.memory) for listener in self.listeners]
+        return state
+
+    def counted_in(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
+        """Return what compiled functions have counted, from a dict of the cell: nothing."""
+        return {}
+
+    def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
+        """Return what ``load_all`` takes, checked; change nothing."""
+        checks.keys(f"the state of {self!r}", state, self.state_dict())
+        progress = checks.progress(state["progress"])
+        memories: list[tuple[Any, Any]] = []
+        if self.listeners:
+            observed = checks.sequence("observed", state["observed"])
+            checks.as_many("observed", observed, self.listeners, "scalars that observe")
+            pairs = zip(self.listeners, observed, strict=True)
+            memories = [(one, one.checked(memory)) for one, memory in pairs]
+        return [(self, progress, memories)]
+
+
+Loadable: TypeAlias = tuple[Leaf, float | None, list[tuple[Any, Any]]]
+"""A leaf, the progress to load into it (``None``: none), and the memories of its listeners."""
+Operand: TypeAlias = Union[ScheduledScalar, float]  # noqa: UP007 - evaluated at run time
+
+
+def _operand(value: Any) -> Operand:
+    """Return an operand whose repr is an expression: not a Fraction or a NumPy scalar."""
+    return value if isinstance(value, ScheduledScalar) else float(value)
+
+
+class Expression(ScheduledScalar):
+    """An operation on scalars and numbers, which follows its operands.
+
+    It is made by arithmetic, not by hand. It holds no progress of its own: updating
+    it updates its scalars, and ``at`` composes theirs.
+
+    Example:
+        >>> from scalars import Linear
+        >>> beta = Linear(0.9, 0.99)
+        >>> rest = 1 - beta
+        >>> round(float(rest), 3), round(float(rest.update(1)), 3), float(beta)
+        (0.1, 0.01, 0.99)
+        >>> rest
+        1 - Linear(start=0.9, end=0.99)
+    """
+
+    def __init__(self, operation: Operation, *operands: Any) -> None:
+        self.operation = operation
+        self.operands = tuple([x if type(x) in HOST else _operand(x) for x in operands])
+        self._flat = True
+        for x in self.operands:
+            if isinstance(x, ScheduledScalar):
+                self.own_dtype = self.own_dtype or x.own_dtype
+                self._flat = self._flat and not isinstance(x, Expression)
+
+    @cached_property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The scalars that hold a progress, each once."""
+        found: dict[int, Leaf] = {}
+        self._fold(
+            lambda scalar: found.update((id(leaf), leaf) for leaf in scalar.leaves),
+            lambda node, values: None,
+        )
+        return tuple(found.values())
+
+    def value_at(self, progress: functions.P) -> functions.P:
+        """Return the operation on the operands' values at ``progress``."""
+        result: functions.P = self._fold(lambda scalar: scalar.value_at(progress))
+        return result
+
+    def _read(self) -> float | Pair:
+        result: float | Pair = self._fold(lambda scalar: scalar._read())
+        return result
+
+    def __float__(self) -> float:
+        """Return the value now, in double precision."""
+        return float(self._fold(float))
+
+    def _fold(
+        self,
+        of_scalar: Callable[[ScheduledScalar], Any],
+        of_node: Callable[[Expression, list[Any]], Any] = lambda node, x: node.operation.of(x),
+    ) -> Any:
+        """Return the expression over what ``of_scalar`` says of the scalars in it.
+
+        Each part is worked out once, its operands before it, so that neither a deep
+        expression nor one whose parts are shared costs more than the number of its parts.
+        """
+        if self._flat:
+            return of_node(
+                self,
+                [of_scalar(x) if isinstance(x, ScheduledScalar) else x for x in self.operands],
+            )
+        known: dict[int, Any] = {}
+        waiting: list[ScheduledScalar] = [self]
+        while waiting:
+            node = waiting[-1]
+            if isinstance(node, Expression) and id(node) not in known:
+                scalars = [x for x in node.operands if isinstance(x, ScheduledScalar)]
+                if missing := [x for x in scalars if id(x) not in known]:
+                    waiting += reversed(missing)
+                    continue
+                values = [
+                    known[id(x)] if isinstance(x, ScheduledScalar) else x for x in node.operands
+                ]
+                known[id(node)] = of_node(node, values)
+            elif id(node) not in known:
+                known[id(node)] = of_scalar(node)
+            waiting.pop()
+        return known[id(self)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the operation and its operands."""
+        return Expression, (self.operation, *self.operands)
+
+    def __repr__(self) -> str:
+        """Return the expression as it would be written."""
+        return str(self._fold(repr, _written))
+
+
+def _written(node: Expression, operands: list[Any]) -> str:
+    symbol = node.operation.symbol
+    shown = [x if isinstance(x, str) else repr(x) for x in operands]
+    if not symbol:
+        name = "abs" if node.operation.name == "absolute" else node.operation.name
+        return f"{name}({', '.join(shown)})"
+    pairs = zip(node.operands, shown, strict=True)
+    shown = [f"({text})" if _is_infix(operand) else text for operand, text in pairs]
+    return f" {symbol} ".join(shown) if len(shown) > 1 else symbol + shown[0]
+
+
+def _is_infix(operand: Any) -> bool:
+    if isinstance(operand, Expression):
+        return bool(operand.operation.symbol)
+    return not isinstance(operand, ScheduledScalar) and operand < 0
+
+
+class View(ScheduledScalar):
+    """A scalar that MLX sees as an array of another dtype: what ``astype`` returns."""
+
+    own_dtype: mx.Dtype
+
+    def __init__(self, scalar: ScheduledScalar, dtype: mx.Dtype, wide: bool = False) -> None:
+        if not isinstance(dtype, mx.Dtype) or not mx.issubdtype(dtype, mx.floating):
+            way_out = "Pass mx.float32, mx.bfloat16 or mx.float16."
+            checks.fail("dtype", "a floating point mx.Dtype", dtype, way_out, wrong_type=True)
+        self.scalar = scalar
+        self.own_dtype = dtype
+        self._wide = wide
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The dtype that MLX sees; a wide view gives it only to what is computed from it."""
+        return mx.float32 if self._wide else self.own_dtype
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The scalars that hold a progress, each once."""
+        return self.scalar.leaves
+
+    def value_at(self, progress: functions.P) -> functions.P:
+        """Return the scalar's value at ``progress``."""
+        return self.scalar.value_at(progress)
+
+    def _read(self) -> float | Pair:
+        return self.scalar._read()
+
+    def __float__(self) -> float:
+        """Return the value now, in double precision."""
+        return float(self.scalar)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what the view is of."""
+        name = str(self.own_dtype).rpartition(".")[2]  # MLX pickles no Dtype
+        return _view, (self.scalar, name, self._wide)
+
+    def __repr__(self) -> str:
+        """Return the call that made the view."""
+        shown = f"({self.scalar!r})" if _is_infix(self.scalar) else repr(self.scalar)
+        return f"{shown}.astype({self.own_dtype!r})"
+
+
+def _view(scalar: ScheduledScalar, dtype: str, wide: bool = False) -> View:
+    return View(scalar, getattr(mx, dtype), wide)
+
+
+class Handed(View):
+    """A scalar as an attached optimizer has it in a trace: read once, of a parameter's dtype."""
+
+    def __init__(self, scalar: ScheduledScalar, value: float | Pair, dtype: mx.Dtype) -> None:
+        super().__init__(scalar, scalar.own_dtype or dtype)
+        self._value = value
+
+    def _read(self) -> float | Pair:
+        return self._value
+
+    def _compare(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
+        """Return the answer for the inside of the range: a shortcut of the optimizer's code."""
+        low, high = self.extent
+        if compare in (operator.eq, operator.ne) and low < other < high:
+            return compare is operator.ne
+        return super()._compare(compare, other)
 
 
 def leaves_of(scalars: Iterable[ScheduledScalar]) -> tuple[Leaf, ...]:
@@ -297,14 +716,40 @@ def leaves_of(scalars: Iterable[ScheduledScalar]) -> tuple[Leaf, ...]:
     return tuple({id(leaf): leaf for scalar in scalars for leaf in scalar.leaves}.values())
 
 
-def update_all(leaves: Iterable[Leaf], progress: float) -> float:
-    """Update every leaf, or none if one of them fails; return the checked progress."""
+def update_all(leaves: Iterable[Leaf], progress: float) -> None:
+    """Update every leaf, or none if one of them fails."""
     progress = checks.progress(progress)
-    within = progress if progress < 1.0 else 1.0
-    values = [(leaf, leaf.prepare(within)) for leaf in leaves]
+    values = [(leaf, leaf.prepare(progress)) for leaf in leaves]
     for leaf, value in values:
         leaf._cell.set(leaf, progress, value)
-    return progress
+
+
+def progress_of(what: str, leaves: tuple[Leaf, ...]) -> float:
+    """Return the progress that some leaves have in common; 0 if there are none."""
+    following = [leaf for leaf in leaves if not leaf.on_device] or leaves
+    first, *others = {leaf.progress for leaf in following} or {0.0}
+    if others:
+        name, rule = f"the progress of {what}", "the same in all of its scalars"
+        way_out = "Update the expression, or all of its scalars in one ScalarGroup."
+        checks.fail(name, rule, sorted([first, *others]), way_out)
+    return first
+
+
+def load_all(loadables: Iterable[Loadable]) -> None:
+    """Load all that is given, or nothing if one of the values cannot be had."""
+    loadables = list(loadables)
+    remembered = [pair for _, _, memories in loadables for pair in memories]
+    before = [(one, dict(one.memory)) for one, _ in remembered]
+    try:
+        for one, memory in remembered:
+            one.remember(memory)
+        values = [(leaf, p, leaf.prepare(p)) for leaf, p, _ in loadables if p is not None]
+    except BaseException:
+        for one, memory in before:
+            one.remember(memory)
+        raise
+    for leaf, progress, value in values:
+        leaf._cell.set(leaf, progress, value)
 
 
 def listeners_of(leaves: Iterable[Leaf]) -> tuple[Any, ...]:
@@ -320,19 +765,6 @@ def observe_all(name: str, leaves: Iterable[Leaf], metric: float) -> None:
     metric = checks.metric(metric)
     for listener, memory in [(one, one.after(metric)) for one in listeners]:
         listener.remember(memory)
-
-
-def every_memory(listeners: tuple[Any, ...]) -> Iterator[None]:
-    """Give the listeners all the memories that matter to their range, then their own again."""
-    kept = [dict(listener.memory) for listener in listeners]
-    try:
-        for memories in product(*[listener.possible for listener in listeners]):
-            for listener, memory in zip(listeners, memories, strict=True):
-                listener.memory.update(memory)
-            yield
-    finally:
-        for listener, memory in zip(listeners, kept, strict=True):
-            listener.memory.update(memory)
 
 
 Real.register(ScheduledScalar)  # type: ignore[type-abstract]

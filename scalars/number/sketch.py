@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .scalar import ScheduledScalar
+from collections.abc import Callable
 
 WIDTH, HEIGHT, POINTS = 180, 48, 120
 
 
-def html(title: str, scalar: ScheduledScalar) -> str:
+def html(title: str, value_at: Callable[[float], float]) -> str:
     """Return ``title`` over an SVG line through the values of a whole run, and their range."""
     from html import escape
 
-    values = [scalar.value_at(i / POINTS) for i in range(POINTS + 1)]
+    values = [value_at(i / POINTS) for i in range(POINTS + 1)]
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     step = WIDTH / (len(values) - 1)

@@ -12,6 +12,12 @@ that does not capture its state: the rate would never change. Either \
 attach(optimizer) before compiling and capture optimizer.state, or capture \
 scalar.state: mx.compile(step, inputs=[..., scalar.state])."""
 
+BLIND_STEP = """\
+The optimizer is updated inside a function that mx.compile is tracing and that does not \
+capture optimizer.state: its scalars and its step would never change. Capture it, \
+mx.compile(step, inputs=[model.state, optimizer.state], outputs=[model.state, \
+optimizer.state])."""
+
 NO_FLOAT = """\
 {name} has no float value while mx.compile traces a function that captures its state: \
 a float would be a constant of the graph for ever. Use the scalar itself, or \
@@ -23,16 +29,20 @@ NO_UPDATE = """\
 the new value would be a constant of the graph for ever. Call update() before the \
 compiled function, not in it."""
 
-
 UNCAPTURED = """\
 {name} cannot observe while mx.compile traces a function that does not capture its \
 state: the scale would stay what it is. Capture scale.state in inputs and in outputs, or \
 attach(optimizer, scale=scale) and capture optimizer.state."""
 
-UNTRACEABLE = """\
-{name} cannot follow the step of an optimizer, because MLX cannot trace it: {error} \
-Use operators and MLX functions, which serve an mx.array, or attach without a horizon \
-and update the scalars in the loop."""
+HALF_CAPTURED = """\
+A function captures a part of what an optimizer with a horizon needs: the step of the \
+optimizer without the scalars that follow it, or the scalars without the step. Capture \
+optimizer.state as a whole: mx.compile(step, inputs=[..., optimizer.state], outputs=[...])."""
+
+NO_PROGRESS = """\
+The progress is not known while mx.compile traces a function that captures \
+optimizer.state: a number would be a constant of the graph for ever. Read it outside of \
+the compiled function."""
 
 DRIVEN = """\
 {name} follows the step of an optimizer: it was attached with a horizon. Leave out the \

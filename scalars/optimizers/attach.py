@@ -29,18 +29,25 @@ def attach(
     as with Python floats, whatever its dtype. The values used in the forward pass and in
     the update of a step are those of the same progress.
 
-    Attaching again adds what is new. Attach after loading a state into the optimizer, or
-    load while attached: either way the scalars go on where they were.
+    Attaching again adds what is new; another ``horizon``, such as ``horizon.extend(...)``,
+    takes effect at the next step, in compiled steps that exist already too. Attach after
+    loading a state into the optimizer, or load while attached: either way the scalars go on
+    where they were.
+
+    In a model whose parameters have one floating dtype, the scalars in its layers give arrays
+    of that dtype, as Python floats do. In a model of several dtypes it is that of the
+    parameters of the module that holds the scalar, if they have one.
 
     Args:
         optimizer: An MLX optimizer. All of its scalars are found, in lists such as
             ``betas`` and in the members of a ``MultiOptimizer`` too.
         model: A model whose layers may have scalars, such as a dropout rate.
             Default: ``None``.
-        horizon: The length of the run, to have the progress follow the optimizer's own
-            step: nothing is to be updated in the loop then, and ``float(lr)`` is the
-            value at the step that comes next. What observes metrics does so as without
-            one. Default: ``None``.
+        horizon: The length of the run, at most 10,000,000 steps, to have the progress
+            follow the optimizer's own step: nothing is to be updated in the loop then, and
+            ``float(lr)`` is the value at the step that comes next. A compiled step looks
+            the values up in a table of all steps, which is worked out once. What observes
+            metrics does so as without one. Default: ``None``.
         others: Scalars of the loss, by name.
 
     Returns:
@@ -52,7 +59,7 @@ def attach(
             wrong type.
         ValueError: There are no scalars; a name is taken, by another scalar or in the
             state; the state was saved with other scalars; with a horizon, a scalar
-            cannot be traced, follows another optimizer, or is a loss scale.
+            follows another optimizer, or there are too many steps.
 
     Example:
         >>> import mlx.core as mx
@@ -67,23 +74,28 @@ def attach(
     """
     _check_types(optimizer, model, horizon)
     before = cast("Attachment | None", getattr(optimizer, "_attachment", None))
+    attached: Mapping[str, ScheduledScalar] = {}
     if before is not None:
-        _check_again(before, optimizer, horizon)
-    attached = {} if before is None else before.group
+        _check_again(before, optimizer)
+        attached = before.group
+        horizon, model = horizon or before.horizon, before.model if model is None else model
     found = [*in_optimizer(optimizer), *in_model(model)]
     named = _each_once([*attached.items(), *found], others)
     if not named:
         name = type(optimizer).__name__
         way_out = "Make it with one, or name those of the loss: attach(optimizer, aux=aux)."
         checks.fail("the optimizer", "given a scheduled scalar", name, way_out)
+    group = ScalarGroup(named)
     if before is not None and _same(before.group, named):
-        return before.group
-    attachment = Attachment(optimizer, ScalarGroup(named), horizon, model)
-    saved = attachment.check(before)
+        group = before.group
+        if horizon == before.horizon and model is before.model:
+            return group
+    attachment = Attachment(optimizer, group, horizon, model)
+    loadables = attachment.check(before)
     if before is not None:
         before.unlink()
-    attachment.link(saved)
-    return attachment.group
+    attachment.link(loadables)
+    return group
 
 
 def detach(optimizer: Optimizer) -> None:
@@ -146,12 +158,8 @@ def _check_types(optimizer: Any, model: Any, horizon: Any) -> None:
         checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
 
 
-def _check_again(before: Attachment, optimizer: Optimizer, horizon: Horizon | None) -> None:
+def _check_again(before: Attachment, optimizer: Optimizer) -> None:
     if before.optimizer is not optimizer:
         way_out = "Attach the MultiOptimizer again."
         rule = "attached by itself, not as the member of a MultiOptimizer"
         checks.fail("the optimizer", rule, type(optimizer).__name__, way_out)
-    if horizon != before.horizon:
-        rule = f"the one it is attached with, {before.horizon!r}"
-        way_out = "detach(optimizer) first, and compile the step again."
-        checks.fail("horizon", rule, horizon, way_out)

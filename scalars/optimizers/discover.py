@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import mlx.nn as nn
 from mlx.optimizers import MultiOptimizer, Optimizer
 
 from ..number.scalar import ScheduledScalar
+
+Found = Iterable[tuple[str, ScheduledScalar]]
+PRIVATE = ("_schedulers", "_state", "_attachment")
+"""What MLX and this package keep on an optimizer."""
 
 
 def members(optimizer: Optimizer) -> Iterator[Optimizer]:
@@ -19,19 +23,40 @@ def members(optimizer: Optimizer) -> Iterator[Optimizer]:
             yield from members(member)
 
 
-Found = Iterable[tuple[str, ScheduledScalar]]
-
-
-def _within(name: str, value: Any) -> Found:
+def within(name: str, value: Any) -> Found:
     """Yield the scalars in a value, by name: in lists, tuples and dicts too."""
     if isinstance(value, ScheduledScalar):
         yield name, value
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
-            yield from _within(f"{name}.{i}", item)
+            yield from within(f"{name}.{i}", item)
     elif isinstance(value, dict) and not isinstance(value, nn.Module):
         for key, item in value.items():
-            yield from _within(f"{name}.{key}", item)
+            yield from within(f"{name}.{key}", item)
+
+
+def replaced(value: Any, of: Callable[[ScheduledScalar], Any]) -> Any:
+    """Return a value with ``of(scalar)`` in place of each scalar that ``within`` finds."""
+    if isinstance(value, ScheduledScalar):
+        return of(value)
+    if isinstance(value, (list, tuple)):
+        items = [replaced(item, of) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, dict) and not isinstance(value, nn.Module):
+        return {key: replaced(item, of) for key, item in value.items()}
+    return value
+
+
+def attributes(optimizer: Optimizer) -> dict[str, Any]:
+    """Return the attributes of one optimizer that have scalars in them, by name."""
+    own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
+    return {name: value for name, value in own.items() if any(within(name, value))}
+
+
+def rates(optimizer: Optimizer) -> dict[str, ScheduledScalar]:
+    """Return the scalars that MLX calls at each step, such as the learning rate, by name."""
+    called = optimizer._schedulers.items()
+    return {name: rate for name, rate in called if isinstance(rate, ScheduledScalar)}
 
 
 def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
@@ -40,20 +65,24 @@ def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
         for i, member in enumerate(optimizer.optimizers):
             yield from in_optimizer(member, f"{prefix}optimizers.{i}.")
         return
-    attributes = {**optimizer._schedulers, **vars(optimizer)}
-    for name, value in attributes.items():
-        if not name.startswith("_"):
-            yield from _within(prefix + name, value)
+    for name, value in {**rates(optimizer), **attributes(optimizer)}.items():
+        yield from within(prefix + name.strip("_"), value)
+
+
+def holders(model: nn.Module | None) -> Iterator[tuple[str, nn.Module, str, Any]]:
+    """Yield the path of each module, itself, and what it has that may hold scalars, by name."""
+    modules: Any = model.named_modules() if model is not None else ()  # type: ignore[no-untyped-call]
+    for path, module in modules:
+        for name, value in {**vars(module), **module}.items():
+            yield path, module, name, value
 
 
 def in_model(model: nn.Module | None) -> Found:
     """Yield the scalars in the modules of a model, by name; expressions by their leaves."""
-    modules: Any = model.named_modules() if model is not None else ()  # type: ignore[no-untyped-call]
-    for path, module in modules:
+    for path, _, name, value in holders(model):
         prefix = f"{path}." if path else ""
-        for name, value in {**vars(module), **module}.items():
-            # Dropout keeps 1 - p.
-            shown = "p" if name == "_p_1" else name.strip("_")
-            for found, scalar in _within(prefix + shown, value):
-                for i, leaf in enumerate(scalar.leaves):
-                    yield found if len(scalar.leaves) == 1 else f"{found}.{i}", leaf
+        # Dropout keeps 1 - p.
+        shown = "p" if name == "_p_1" else name.strip("_")
+        for found, scalar in within(prefix + shown, value):
+            for i, leaf in enumerate(scalar.leaves):
+                yield found if len(scalar.leaves) == 1 else f"{found}.{i}", leaf

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from ..number.cell import Cell
 from ..number.checks import Check
-from ..number.leaf import Leaf
-from ..number.scalar import ScheduledScalar, leaves_of, listeners_of
+from ..number.scalar import Leaf, ScheduledScalar, leaves_of, listeners_of
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -63,9 +62,10 @@ class Schedule(Leaf):
                 value = check(f"{name} of {cls.__name__}", getattr(self, name))
                 setattr(self, name, value)
         self.check_together()
-        self._cell = self._make_cell()
-        for listener in self._cell.listeners:
+        self.listeners = self._find_listeners()
+        for listener in self.listeners:
             listener.owners.add(self)
+        self._cell = self._make_cell()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field while the schedule is made, and never after it."""
@@ -77,10 +77,12 @@ class Schedule(Leaf):
     def check_together(self) -> None:
         """Check what concerns several fields; they are checked one by one before."""
 
+    def _find_listeners(self) -> tuple[Any, ...]:
+        nested = [leaf for value in self._arguments().values() for leaf in _leaves_in(value)]
+        return listeners_of(nested)
+
     def _make_cell(self) -> Cell:
-        nested = (getattr(self, f.name) for f in self._fields())
-        leaves = [leaf for value in nested for leaf in _leaves_in(value)]
-        return Cell(0.0, float(self.value_at(0.0)), listeners_of(leaves))
+        return Cell(float(self.value_at(0.0)))
 
     def __repr__(self) -> str:
         """Return the call that makes this schedule; what has its default is left out.
@@ -95,14 +97,16 @@ class Schedule(Leaf):
         values = [(f, getattr(self, f.name)) for f in self._fields()]
         return {f.name: value for f, value in values if value != f.default}
 
+    def _arguments(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in self._fields()}
+
     @classmethod
     def _fields(cls) -> tuple[Field[Any], ...]:
         return fields(cast("Any", cls))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the arguments and the progress: an independent schedule."""
-        arguments = {f.name: getattr(self, f.name) for f in self._fields()}
-        return _restore, (type(self), arguments, self.state_dict())
+        return _restore, (type(self), self._arguments(), self.state_dict())
 
 
 def _restore(

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..number.functions import HOST, P, floor, maximum, minimum, where
-from ..number.leaf import EVENLY
+from ..number.scalar import EVENLY
 
 HOST_TOLERANCE = 1e-9
 GRAPH_TOLERANCE = 1e-6

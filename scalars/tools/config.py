@@ -9,9 +9,8 @@ from typing import Any
 import mlx.core as mx
 
 from ..number import checks
-from ..number.expression import Expression, View
-from ..number.operators import OPERATIONS
-from ..number.scalar import ScheduledScalar
+from ..number.operations import OPERATIONS
+from ..number.scalar import Expression, ScheduledScalar, View
 from ..schedules.annealing import Constant
 from ..schedules.base import Schedule
 from ..training.group import ScalarGroup

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..number import checks
-from ..number.operators import OPERATIONS
+from ..number.operations import OPERATIONS
 from ..number.scalar import ScheduledScalar
 from ..schedules.annealing import Constant
 from ..training.group import ScalarGroup

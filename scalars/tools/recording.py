@@ -25,6 +25,12 @@ class Recorder:
     and then come the values by name. Without a group it records whatever it is
     subscribed to: ``group.subscribe(recorder)``.
 
+    Where the step of an optimizer drives the group, "step" is the number of steps that the
+    optimizer has made, and a row has the values of the step that comes next. A row is made
+    after each update that is not in a compiled function, and by ``log``, if there is none
+    of the present step: so ``log`` before ``optimizer.update`` puts a loss beside the values
+    of the same step, and after it beside those of the next.
+
     Args:
         group: The group to record from now on. Default: ``None``.
         every: Record only every n-th update, from the first. Default: ``1``.
@@ -55,6 +61,7 @@ class Recorder:
         self._rows: deque[Row] = deque(maxlen=self.last)
         self._step = 0
         self._row: Row | None = None
+        self._group = group
         self._stop: Callable[[], None] | None = None
         if group is not None:
             if not isinstance(group, ScalarGroup):
@@ -64,7 +71,8 @@ class Recorder:
 
     def __call__(self, progress: float, values: Mapping[str, float]) -> None:
         """Record the values of an update: what ``subscribe`` calls."""
-        step = self._step
+        reached = self._reached()
+        step = self._step if reached is None else reached
         self._step = step + 1
         if step % self.every:
             self._row = None
@@ -73,7 +81,7 @@ class Recorder:
         self._rows.append(self._row)
 
     def log(self, **values: float) -> None:
-        """Add values to the row of the last update, if it was recorded.
+        """Add values to the row of the last update, or of the step reached, if it is recorded.
 
         Args:
             values: Numbers by name, such as ``loss=loss.item()``.
@@ -82,12 +90,19 @@ class Recorder:
             ValueError: Nothing was updated yet, or a name is "step" or "progress".
             TypeError: A value is not a real number.
         """
+        numbers = {name: _number(name, value) for name, value in values.items()}
+        reached = self._reached()
+        if self._group is not None and reached is not None and self._step != reached + 1:
+            self(self._group.progress, self._group.snapshot())
         if not self._step:
             way_out = "Call group.update(progress) first."
             checks.fail("log", "called after an update", values, way_out)
-        numbers = {name: _number(name, value) for name, value in values.items()}
         if self._row is not None:
             self._row.update(numbers)
+
+    def _reached(self) -> int | None:
+        """Return the step of the optimizer that drives the group, if one does."""
+        return None if self._group is None else self._group.step
 
     def stop(self) -> None:
         """End the recording of the group that the recorder was made with."""
@@ -159,8 +174,9 @@ class Recorder:
         checks.keys(name, data, ("step", "rows"))
         step = checks.count(f"step in {name}", data["step"], least=0)
         rows = checks.each(f"rows in {name}", data["rows"], _row)
-        self._step, self._row = step, None
         self._rows = deque(rows, maxlen=self.last)
+        last = rows[-1] if rows else None
+        self._step, self._row = step, last if last and last["step"] == step - 1 else None
         return self
 
     def plot(self, *names: str, x: str = "step", ax: Axes | None = None, log: bool = False) -> Axes:

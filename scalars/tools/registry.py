@@ -8,7 +8,7 @@ from typing import Any
 
 from ..adaptive import loss_scale, plateau, threshold
 from ..number import checks
-from ..number.expression import clip, maximum, minimum
+from ..number.arithmetic import clip, maximum, minimum
 from ..number.scalar import ScheduledScalar
 from ..schedules import annealing, composition, cyclic, stepwise
 from ..schedules.base import Schedule

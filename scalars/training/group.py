@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..number import checks, sketch
-from ..number.scalar import ScheduledScalar, leaves_of, observe_all, update_all
+from ..number.scalar import (
+    ScheduledScalar,
+    leaves_of,
+    load_all,
+    observe_all,
+    progress_of,
+    update_all,
+)
 from .horizon import Horizon
 
 T = TypeVar("T")
@@ -61,6 +68,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             )
         self._leaves = leaves_of(self._scalars.values())
         self._callbacks: list[Callback] = []
+        self._steps: Any = None
 
     def __getitem__(self, name: str) -> ScheduledScalar:
         return self._scalars[name]
@@ -80,7 +88,9 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return f"ScalarGroup({self._scalars!r})"
 
     def _repr_html_(self) -> str:
-        return "".join(sketch.html(f"{name} = {scalar!r}", scalar) for name, scalar in self.items())
+        return "".join(
+            sketch.html(f"{name} = {scalar!r}", scalar.value_at) for name, scalar in self.items()
+        )
 
     def update(self, progress: float) -> ScalarGroup:
         """Set the progress of every scalar, or of none if one of them cannot take it.
@@ -95,12 +105,29 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             ValueError: ``progress`` is negative, infinite or NaN.
             TypeError: ``progress`` is not a real number.
         """
-        progress = update_all(self._leaves, progress)
+        update_all(self._leaves, progress)
+        self.notify()
+        return self
+
+    def notify(self) -> None:
+        """Call the subscribed callbacks with the progress and the values now.
+
+        ``update`` does so, and an optimizer that was attached with a horizon after each
+        update that is not in a compiled function.
+        """
         if self._callbacks:
-            values = self.snapshot()
+            progress, values = self.progress, self.snapshot()
             for callback in tuple(self._callbacks):
                 callback(progress, values)
-        return self
+
+    @property
+    def progress(self) -> float:
+        """How far the run is: the progress last given, or that of the optimizer's step.
+
+        Raises:
+            ValueError: The scalars were updated apart, and have no progress in common.
+        """
+        return progress_of("the group", self._leaves)
 
     def observe(self, metric: float) -> ScalarGroup:
         """Tell every adaptive scalar in the group a metric, or none if one of them fails.
@@ -127,6 +154,15 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         observe_all("the group", self._leaves, metric)
         return self
 
+    def follow(self, steps: Any) -> None:
+        """Follow the step of an optimizer from now on, or none: what ``attach`` calls."""
+        self._steps = steps
+
+    @property
+    def step(self) -> int | None:
+        """The steps that are done, where an optimizer drives the group; or else ``None``."""
+        return None if self._steps is None else self._steps.on_host
+
     def snapshot(self) -> dict[str, float]:
         """Return the values now, as floats by name: what to log."""
         return {name: float(scalar) for name, scalar in self._scalars.items()}
@@ -138,6 +174,10 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
         """Call ``callback(progress, snapshot)`` after every update.
+
+        Where the step of an optimizer drives the group, that is after each update by the
+        optimizer that is not in a compiled function, with the progress and the values of
+        the step that comes next.
 
         Args:
             callback: A function of the progress and of the values by name.
@@ -240,12 +280,6 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             TypeError: ``state`` is not a mapping, or a progress not a number.
         """
         checks.keys("the state of ScalarGroup", state, self._scalars)
-        before = self.state_dict()
-        try:
-            for name, scalar in self._scalars.items():
-                scalar.load_state_dict(state[name])
-        except (TypeError, ValueError):
-            for name, scalar in self._scalars.items():
-                scalar.load_state_dict(before[name])
-            raise
+        scalars = self._scalars.items()
+        load_all(one for name, scalar in scalars for one in scalar.loadable(state[name]))
         return self

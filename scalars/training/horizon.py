@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, overload
 
 import mlx.core as mx
@@ -80,16 +83,28 @@ class Horizon:
             step = checks.real("step", step, way_out="Pass the number of steps that are done.")
             if step < 0:
                 checks.fail("step", "at least 0", step, "Count steps from 0.")
-        elif step.dtype != mx.float64:
+        else:
             step = step.astype(mx.float32)
-        begin, done = 0, 0.0
         progress: Any = None
-        for end, done_at_end in (*self.past, (self.total_steps - self.endpoint, 1.0)):
-            # Over the last stretch this is 0 + 1 * step / total: exact.
-            stretch = done + (done_at_end - done) * ((step - begin) / (end - begin))
-            progress = stretch if progress is None else where(step < begin, progress, stretch)
-            begin, done = end, done_at_end
+        for begin, _, stretch in self._stretches():
+            here = stretch(step)
+            progress = here if progress is None else where(step < begin, progress, here)
         return progress
+
+    def progresses(self) -> array[float]:
+        """Return the progress at every step from 0 to ``total_steps``, at most 1 each."""
+        found = array("d")
+        for begin, end, stretch in self._stretches():
+            found.extend(map(stretch, range(begin, end)))
+        found.extend([1.0] * (self.total_steps + 1 - len(found)))
+        return found
+
+    def _stretches(self) -> Iterator[tuple[int, int, Callable[[Any], Any]]]:
+        """Yield where each stretch begins and ends, and its progress as a function of the step."""
+        begin, done = 0, 0.0
+        for end, done_at_end in (*self.past, (self.total_steps - self.endpoint, 1.0)):
+            yield begin, end, partial(_along, begin, done, end - begin, done_at_end - done)
+            begin, done = end, done_at_end
 
     def fraction(self, steps: float = 0, epochs: float = 0) -> float:
         """Return steps and epochs as a fraction of the run, for a boundary or a warm-up.
@@ -146,3 +161,8 @@ class Horizon:
         point = (at_step, self.progress(at_step))
         past = (*(p for p in self.past if p[0] < at_step), *((point,) if at_step else ()))
         return replace(self, total_steps=total_steps, past=past)
+
+
+def _along(begin: int, done: float, steps: int, share: float, step: Any) -> Any:
+    # Over a run that was never extended this is 0 + 1 * (step / total): exact.
+    return done + share * ((step - begin) / steps)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 
-from scalars import Linear, ScalarGroup, attach, detach
+from scalars import CosineAnnealing, Horizon, Linear, ScalarGroup, attach, detach
+from scalars.number.table import Table
 
 from .measure import alternating, microseconds, row
 
-LAYERS, WIDTH, BATCH = 50, 64, 64
+LAYERS, WIDTH, BATCH, STEPS = 50, 64, 64, 100_000
+KINDS = ["floats", "not attached", "by the loop", "by the step"]
 
 
 def hyperparameters(number: Callable[[float, float], Any]) -> dict[str, Any]:
@@ -40,18 +43,21 @@ def updater(
     """Return what to call before a step, and what its compiled form captures besides."""
     if kind == "floats":
         return (lambda: None), []
-    points = itertools.cycle([i / 1000 for i in range(1000)])
-    group = attach(optimizer) if kind == "attached" else group_of(numbers)
-    return (lambda: group.update(next(points))), [] if kind == "attached" else [group.state]
+    if kind == "by the step":
+        attach(optimizer, horizon=Horizon(STEPS))
+        return (lambda: None), []
+    points = itertools.cycle([i / STEPS for i in range(STEPS)])
+    group = attach(optimizer) if kind == "by the loop" else group_of(numbers)
+    return (lambda: group.update(next(points))), [] if kind == "by the loop" else [group.state]
 
 
-def eager_update(kind: str) -> Callable[[], None]:
+def eager_update(kind: str, tensors: int = 2 * LAYERS) -> Callable[[], None]:
     """Return an update by AdamW, without a model: nothing but what the optimizer does."""
     numbers = hyperparameters((lambda start, end: start) if kind == "floats" else Linear)
     optimizer = optim.AdamW(**numbers)
     update, _ = updater(optimizer, numbers, kind)
     mx.random.seed(0)
-    weights = {f"w{i}": mx.random.normal((WIDTH, WIDTH)) for i in range(2 * LAYERS)}
+    weights = {f"w{i}": mx.random.normal((WIDTH, WIDTH)) for i in range(tensors)}
     gradients = {name: mx.random.normal((WIDTH, WIDTH)) for name in weights}
 
     def run() -> None:
@@ -101,14 +107,41 @@ def attaching() -> None:
     row("attach and detach, a model of 1,000 tensors", f"{microseconds(both, 20) / 1e3:.1f} ms")
 
 
+def compare(
+    make: Callable[..., Callable[[], None]], holds: list[str], title: str, *of: int
+) -> None:
+    """Print the time of a step with floats, and those of the others as ratios to it."""
+    runs = [make(kind, *of) for kind in KINDS]
+    for run in runs * 3:
+        run()
+    floats, *others = alternating(runs, rounds=300)
+    row(title, f"{floats * 1e3:.2f} ms")
+    for kind, time, hold in zip(KINDS[1:], others, holds):
+        row(f"  all scheduled, {kind}", f"{time / floats:.3f} x", hold)
+
+
+def tables() -> None:
+    """Measure the tables of values that follow the step."""
+    for count, steps in ((1, 100_000), (5, 10_000), (5, 100_000)):
+        schedules = [CosineAnnealing(1e-3, 10.0 ** -(i + 4)) for i in range(count)]
+        make = partial(tables_of, schedules, Horizon(steps))
+        hold = "hold: <= 0.5 s" if (count, steps) == (5, 100_000) else ""
+        time = microseconds(make, 1, 3) / 1e6
+        row(f"tables of {count} scalars over {steps:,} steps", f"{time:.3f} s", hold)
+    size = sum(array.nbytes for array in make()[0])
+    row("  memory of a table", f"{size / (steps + 1):.1f} bytes a step", "hold: <= 8")
+
+
+def tables_of(schedules: list[CosineAnnealing], horizon: Horizon) -> list[Table]:
+    progresses = horizon.progresses()
+    return [Table.of(schedule.value_at, progresses) for schedule in schedules]
+
+
 def main() -> None:
-    kinds = ["floats", "scheduled", "attached"]
-    for make, hold in ((eager_update, "hold: <= 1.15 x"), (compiled_step, "hold: <= 1.02 x")):
-        runs = [make(kind) for kind in kinds]
-        for run in runs * 3:
-            run()
-        floats, scheduled, attached = alternating(runs, rounds=300)
-        row(f"{make.__name__}, AdamW, {2 * LAYERS} tensors, floats", f"{floats * 1e3:.2f} ms")
-        row("  all scheduled", f"{scheduled / floats:.3f} x", hold)
-        row("  all scheduled and attached", f"{attached / floats:.3f} x", hold)
+    holds = ["hold: <= 1.15 x", "hold: <= 1.03 x", "hold: <= 1.03 x"]
+    for tensors in (10, 100, 300):
+        title = f"eager update, AdamW, {tensors} tensors, floats"
+        compare(eager_update, holds if tensors == 100 else [""] * 3, title, tensors)
+    compare(compiled_step, ["hold: <= 1.02 x"] * 3, "compiled training step, 100 tensors, floats")
     attaching()
+    tables()

@@ -1,0 +1,76 @@
+"""The values at all steps of a run: worked out once on the host, then looked up."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from operator import sub
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+
+from . import checks
+
+Formula = Callable[[float], float]
+MOST_STEPS = 10_000_000
+
+
+def length(name: str, steps: Any) -> int:
+    """Check that a run of ``steps`` is short enough for a table of its values."""
+    if (count := checks.count(name, steps)) > MOST_STEPS:
+        rule = f"at most {MOST_STEPS:,} steps for values that are looked up by the step"
+        way_out = "Attach without a horizon, and call group.update(step / total) in the loop."
+        checks.fail(name, rule, count, way_out)
+    return count
+
+
+class Table(NamedTuple):
+    """The values at the steps 0 to T: rounded to float32, and what the rounding left over."""
+
+    value: mx.array
+    remainder: mx.array
+
+    @classmethod
+    def of(cls, formula: Formula, progresses: Iterable[float]) -> Table:
+        """Work out the values at these progresses, by the arithmetic that ``update`` uses."""
+        values = array("d", map(formula, progresses))
+        rounded = array("f", values)
+        rest = array("f", map(sub, values, rounded))
+        if not math.isfinite(sum(rest)):  # beyond float32 the value is infinite, as in MLX
+            rest = array("f", [x if math.isfinite(x) else 0.0 for x in rest])
+        buffers: tuple[Any, Any] = memoryview(rounded), memoryview(rest)
+        return cls(mx.array(buffers[0]), mx.array(buffers[1]))
+
+
+class ByStep:
+    """A schedule as MLX has them, a function of the step: what ``by_step`` returns."""
+
+    def __init__(self, scalar: Any, horizon: Any) -> None:
+        self._scalar = scalar
+        self._horizon = horizon
+        self._table: mx.array | None = None
+        if hasattr(horizon, "progresses"):
+            length("total_steps of horizon", horizon.total_steps)
+        else:
+            length("total_or_horizon", horizon)
+
+    def __call__(self, step: Any) -> mx.array:
+        """Return the value at a step, or at each of an array of steps, as float32."""
+        if (table := self._table) is None:
+            self._table = table = Table.of(self._scalar.value_at, self._progresses()).value
+        last = table.size - 1
+        return table[mx.minimum(mx.maximum(step, 0), last).astype(mx.uint32)]
+
+    def _progresses(self) -> Sequence[float]:
+        if hasattr(self._horizon, "progresses"):
+            return self._horizon.progresses()  # type: ignore[no-any-return]
+        return [step / self._horizon for step in range(self._horizon + 1)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what it was made of."""
+        return ByStep, (self._scalar, self._horizon)
+
+    def __repr__(self) -> str:
+        """Return the call that made it."""
+        return f"{self._scalar!r}.by_step({self._horizon!r})"

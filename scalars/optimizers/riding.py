@@ -1,0 +1,104 @@
+"""A scalar in the state of an optimizer: its cell there, and what a checkpoint holds of it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import mlx.core as mx
+
+from ..number import checks
+from ..number.cell import Arrays
+from ..number.scalar import Leaf, Loadable
+from .steps import StepCell, Steps
+
+
+class Rider:
+    """A scalar that rides in the state of an optimizer, driven by the loop or by the step.
+
+    Its entry in the state is the dict of its cell, which compiled functions capture, with
+    two more arrays for checkpoints: the bits of the progress, unless the step tells it, and
+    those of what its adaptive scalars have observed.
+    """
+
+    def __init__(self, leaf: Leaf, steps: Steps | None) -> None:
+        self.leaf = leaf
+        present = leaf._cell
+        self.free = present.free if isinstance(present, StepCell) else present
+        follows = steps is not None and not leaf.on_device
+        self.driven = StepCell(self.free, leaf.value_at, cast("Steps", steps)) if follows else None
+        self.cell = self.driven or self.free
+
+    def join(self) -> Arrays:
+        """Have the value kept in the cell; return the entry."""
+        if self.driven:
+            self.leaf.keep_in(self.driven)
+            self.cell.arrays.pop("progress", None)
+        self.cell.extras += (self._saved,)
+        self.cell.refresh()
+        return self.cell.arrays
+
+    def leave(self) -> None:
+        """Undo ``join``; the scalar stays where it is in the run."""
+        progress = self.leaf.progress
+        self.cell.extras = tuple([one for one in self.cell.extras if one != self._saved])
+        if not self.cell.extras:
+            for key in ("progress", "observed"):
+                self.cell.arrays.pop(key, None)
+        if self.driven:
+            self.driven.stop(progress)
+            self.leaf.keep_in(self.free)
+
+    def loadable(self, name: str, entry: Mapping[str, mx.array]) -> list[Loadable]:
+        """Return what to load from a saved entry; checked, and nothing changed."""
+        if ("progress" in entry) == bool(self.driven):
+            rule = f"saved {'with' if self.driven else 'without'} a horizon, as it is attached now"
+            way_out = "Attach as it was when the state was saved."
+            checks.fail(f"{name} in the state", rule, sorted(entry), way_out)
+        keys = {*self.cell.KEYS, *self._saved()}
+        if set(entry) != keys:
+            rule = f"saved from a scalar such as {self.leaf!r}, with {sorted(keys)}"
+            way_out = "Attach the scalars that it was saved with."
+            checks.fail(f"{name} in the state", rule, sorted(entry), way_out)
+        loadable = self.leaf.loadable(self._state_in(entry))
+        return [(one, None if self.driven else at, memory) for one, at, memory in loadable]
+
+    def _saved(self) -> Arrays:
+        """Return what a checkpoint needs besides the value."""
+        arrays = {} if self.driven else {"progress": bits_of([self.cell.progress])}
+        if listeners := self.leaf.listeners:
+            arrays["observed"] = bits_of([x for one in listeners for x in one.numbers])
+        return arrays
+
+    def _state_in(self, entry: Mapping[str, mx.array]) -> dict[str, Any]:
+        """Return what ``state_dict`` was when an entry was saved."""
+        state: dict[str, Any] = {"progress": self.leaf.progress}
+        if not self.driven:
+            (state["progress"],) = numbers_of(entry["progress"])
+        if self.leaf.listeners:
+            numbers = iter(numbers_of(entry["observed"]))
+            state["observed"] = [one.memory_of(numbers) for one in self.leaf.listeners]
+        return {**state, **self.leaf.counted_in(entry)}
+
+
+def bits_of(numbers: Sequence[float]) -> mx.array:
+    """Return numbers as an array of their bits, an integer for each: no GPU has float64."""
+    count = len(numbers)
+    return mx.array(struct.unpack(f"{count}Q", struct.pack(f"{count}d", *numbers)), mx.uint64)
+
+
+def numbers_of(bits: mx.array) -> tuple[float, ...]:
+    """Return the numbers that ``bits_of`` made an array of.
+
+    Raises:
+        ValueError: The array was cast to another dtype, or is not made of whole numbers.
+    """
+    code = {mx.uint64: "Q", mx.uint32: "I"}.get(bits.dtype)  # version 0.1.0 wrote uint32
+    packed = b""
+    if code is not None:
+        packed = struct.pack(f"{bits.size}{code}", *cast("list[int]", bits.reshape(-1).tolist()))
+    if code is None or len(packed) % 8:
+        way_out = "Save and load it as it is, without casting the state to another dtype."
+        checks.fail("a number in the saved state", "kept as uint64", bits, way_out)
+    return struct.unpack(f"{len(packed) // 8}d", packed)

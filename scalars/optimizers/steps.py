@@ -1,0 +1,161 @@
+"""Scalars that follow the step of an optimizer: the fourth state of a cell, driven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import mlx.core as mx
+
+from ..number import words
+from ..number.cell import Arrays, Cell, Pair
+from ..number.mlx_protocol import is_placeholder
+from ..number.table import Formula, Table
+
+
+class Steps:
+    """The step of an optimizer in a run: a number on the host, a placeholder in a trace.
+
+    The number is known without waiting for the device as long as the step is the array
+    that was seen last, or that ``count`` has been told of.
+    """
+
+    def __init__(self, read: Callable[[], mx.array], horizon: Any = None) -> None:
+        self._read = read
+        self._horizon = horizon
+        self._known: tuple[mx.array | None, int] = (None, 0)
+
+    @property
+    def now(self) -> int | mx.array:
+        """The number of steps that are done."""
+        here, (known, count) = self._read(), self._known
+        if here is known:
+            return count
+        if is_placeholder(here):
+            return here
+        count = int(here.item())  # type: ignore[arg-type] # it was loaded, or counted in a graph
+        self._known = (here, count)
+        return count
+
+    def count(self, done: int) -> None:
+        """Remember that the step is ``done`` after an update, which was not in a graph."""
+        self._known = (self._read(), done)
+
+    @property
+    def on_host(self) -> int:
+        """The number of steps that are done; an error while it is a placeholder."""
+        if isinstance(step := self.now, int):
+            return step
+        raise ValueError(words.NO_PROGRESS)
+
+    @property
+    def progress(self) -> float:
+        """The progress at the step now, which may be above 1."""
+        progress: float = self._horizon.progress(self.on_host)
+        return progress
+
+    @cached_property
+    def progresses(self) -> Sequence[float]:
+        """The progress at each step of the run, from 0 to 1."""
+        progresses: Sequence[float] = self._horizon.progresses()
+        return progresses
+
+
+class StepCell(Cell):
+    """The value of a scalar that follows the step of an optimizer: driven.
+
+    ``free`` is the cell that the scalar had before, and has again when it is detached.
+
+    On the host the value is that of the formula at the step. In a graph it is looked up in
+    a table of all steps. The table is made when somebody captures it.
+    """
+
+    __slots__ = ("_formula", "_last", "_steps", "_table", "free")
+
+    def __init__(self, free: Cell, formula: Formula, steps: Steps) -> None:
+        self.free = free
+        self.arrays = free.arrays  # whoever has captured it goes on seeing the value
+        self.extras = ()
+        self.fresh = False
+        self._ours = None
+        self._formula = formula
+        self._steps = steps
+        self._table: Table | None = None
+        self._last: tuple[int, float] | None = None
+
+    def read(self, use: bool = True) -> float | Pair:
+        """Return the value at the step now: looked up, while the step is a placeholder."""
+        step, traced = self._steps.now, self._is_traced()
+        if isinstance(step, int) == traced:
+            raise ValueError(words.HALF_CAPTURED)
+        if isinstance(step, int):
+            return self._at(step)
+        index = mx.minimum(step, len(self._steps.progresses) - 1)
+        return Pair(self.arrays["value"][index], self.arrays["remainder"][index])
+
+    def compared(self) -> None:
+        """Mean nothing: only what is updated can be frozen."""
+
+    @property
+    def progress(self) -> float:  # type: ignore[override] # nobody sets it
+        """The progress at the step now."""
+        return self._steps.progress
+
+    def refuse_update(self, owner: object) -> None:
+        """Raise ``ValueError``: the step of the optimizer is what makes progress."""
+        raise ValueError(words.DRIVEN.format(name=repr(owner)))
+
+    def renewed(self, owner: Any, same: bool) -> Table | None:
+        """Return the table of the formula as it is now, the ``same`` or another one."""
+        if self._is_traced():
+            raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
+        return self._table if same or self._table is None else self._made()
+
+    def renew(self, owner: Any, renewed: Any) -> None:
+        """Take the table that ``renewed`` returned."""
+        self._last, self._table = None, renewed
+        if renewed is not None:
+            self.refresh()
+
+    def capture(self) -> Arrays:
+        """Return the dict that ``mx.compile`` captures, with the table in it."""
+        if self._table is None:
+            self._table = self._made()
+            self.refresh()
+        return self.arrays
+
+    def refresh(self) -> None:
+        """Put the table, and what a checkpoint needs, into the dict."""
+        if self._table is not None:
+            self.arrays.update(self._table._asdict())
+            self._ours = self._table.value
+            self.put_extras()
+
+    def prepare(self) -> None:
+        """Work the table out now, if somebody has captured the dict before."""
+        if self.arrays:
+            self._table = self._made()
+
+    def stop(self, progress: float) -> None:
+        """Leave the dict to the cell that the scalar had before."""
+        free = self.free
+        free.progress, free.value, free.fresh = progress, self._formula(min(progress, 1.0)), False
+        if self.arrays:
+            free.refresh()
+
+    def _made(self) -> Table:
+        return Table.of(self._formula, self._steps.progresses)
+
+    def _is_traced(self) -> bool:
+        if self._table is None or (here := self.arrays["value"]) is self._ours:
+            return False
+        if is_placeholder(here):
+            return True
+        self.refresh()  # in place of what a call, or a failed trace, has left there
+        return False
+
+    def _at(self, step: int) -> float:
+        if (last := self._last) is None or last[0] != step:
+            self._last = last = (step, self._formula(min(self._steps.progress, 1.0)))
+        return last[1]

@@ -1,0 +1,569 @@
+"""Driven by the loop and driven by the step: the same bits, eagerly and compiled."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import math
+import os
+import pickle
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+import scalars
+from scalars import (
+    Constant,
+    CosineAnnealing,
+    DynamicLossScale,
+    Horizon,
+    LambdaValue,
+    Linear,
+    Recorder,
+    ReduceOnPlateau,
+    Schedule,
+    ScheduledScalar,
+    Sequence,
+    Warmup,
+    attach,
+    detach,
+)
+from scalars.number.mlx_protocol import split
+
+from .cases import CASES, Case
+from .helpers import Traced, assert_same, reloaded
+from .test_every_optimizer import DTYPES, HYPERPARAMETERS, gradients, make, parameters
+
+TOTAL = 37
+ONE = mx.array(1.0)
+DRIVEN = [case for case in CASES if not isinstance(case.make(), DynamicLossScale)]
+
+
+def advance(optimizer: optim.Optimizer) -> None:
+    optimizer.apply_gradients({"w": ONE}, {"w": ONE})
+
+
+def values_seen(scalar: ScheduledScalar, by_step: bool, compiled: bool) -> list[tuple[float, ...]]:
+    """Return what a loss sees of a scalar, and of 1 - scalar, at every step and after the last."""
+    optimizer = optim.SGD(0.1)
+    optimizer.init({"w": ONE})
+    group = attach(optimizer, horizon=Horizon(TOTAL) if by_step else None, aux=scalar)
+    body = Traced(lambda: (scalar * ONE, (1 - scalar) * ONE))
+    step = mx.compile(body, inputs=[optimizer.state]) if compiled else body
+    seen = []
+    for i in range(TOTAL + 3):
+        if not by_step:
+            group.update(i / TOTAL)
+        seen.append((*[array.item() for array in step()], float(scalar)))
+        advance(optimizer)
+    assert not compiled or body.traces == 1
+    return seen
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("case", DRIVEN, ids=str)
+def test_every_schedule_has_the_same_bits_by_both_drivers(case: Case, compiled: bool) -> None:
+    by_loop = values_seen(case.make(), by_step=False, compiled=compiled)
+    by_step = values_seen(case.make(), by_step=True, compiled=compiled)
+    np.testing.assert_array_equal(by_step, by_loop)
+    schedule = case.make()
+    for i, (in_float32, _, in_double) in enumerate(by_step):
+        expected = schedule.at(i / TOTAL)
+        assert in_double == expected
+        if isinstance(schedule, Schedule) or not compiled:  # a graph computes in float32
+            assert in_float32 == split(expected)[0]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("dtype", list(DTYPES))
+@pytest.mark.parametrize("name", list(HYPERPARAMETERS))
+def test_every_optimizer_has_the_same_bits_by_both_drivers(
+    name: str, dtype: str, compiled: bool
+) -> None:
+    results = []
+    for by_step in (False, True):
+        optimizer, _ = make(name, "all")
+        runs = list(gradients(dtype))
+        total = len(runs)
+        group = attach(optimizer, horizon=Horizon(total) if by_step else None)
+        ours = parameters(dtype)
+        optimizer.init(ours)
+        captured = [optimizer.state]
+
+        def body(g: Any, p: Any, o: Any = optimizer) -> Any:
+            return o.apply_gradients(g, p)
+
+        step = mx.compile(body, inputs=captured, outputs=captured) if compiled else body
+        for i, (_, gradient) in enumerate(runs):
+            if not by_step:
+                group.update(i / total)
+            ours = step(gradient, ours)
+        state = {k: v for k, v in optimizer.state.items() if k != "scalars"}
+        results.append((ours, state))
+    assert_same(*[ours for ours, _ in results])
+    assert_same(*[state for _, state in results])
+
+
+def test_any_function_follows_the_step() -> None:
+    """Nothing of it is traced: Python's math, branches and NumPy scalars serve."""
+
+    def function(progress: float) -> Any:
+        if progress < 0.5:
+            return math.exp(-3 * progress)
+        return np.float32(0.25)
+
+    for compiled in (False, True):
+        seen = values_seen(LambdaValue(function), by_step=True, compiled=compiled)
+        assert [double for _, _, double in seen[:TOTAL]] == [
+            float(function(i / TOTAL)) for i in range(TOTAL)
+        ]
+
+
+# What is in the graph ---------------------------------------------------------------
+
+
+def put_into(container: Any, arrays: Any) -> None:
+    """Put arrays in the place of those in a container, as ``mx.compile`` does."""
+    for key, value in list(
+        container.items() if isinstance(container, dict) else enumerate(container)
+    ):
+        if isinstance(value, mx.array):
+            container[key] = next(arrays)
+        elif isinstance(value, (dict, list)):
+            put_into(value, arrays)
+
+
+def operations_of_a_step(horizon: Horizon | None) -> list[dict[str, Any]]:
+    """Return the operations in the graph of a training step, with the dtypes of their results."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(Linear(0.1, 0.3)), nn.Linear(4, 1))
+    aux = Warmup(CosineAnnealing(1.0), 0.2)
+    optimizer = optim.AdamW(CosineAnnealing(0.1), betas=[Linear(0.8, 0.9), 0.99])
+    optimizer.weight_decay = 0.5 * aux  # type: ignore[assignment]
+    optimizer.init(model.trainable_parameters())
+    attach(optimizer, model, horizon, aux=aux)
+    loss_and_grad = nn.value_and_grad(model, lambda x: (model(x) ** 2).mean() * (1 - aux))
+    captured = [model.state, optimizer.state]
+    flat = [array for _, array in tree_flatten(captured) if isinstance(array, mx.array)]
+
+    def step(x: mx.array, *state: mx.array) -> Any:
+        put_into(captured, iter(state))
+        loss, grads = loss_and_grad(x)
+        optimizer.update(model, grads)
+        return [loss, *[a for _, a in tree_flatten(captured) if isinstance(a, mx.array)]]
+
+    found: list[dict[str, Any]] = []
+    mx.export_function(found.append, step, mx.ones((2, 4)), *flat)
+    return [each for each in found if each["type"] == "primitive"]
+
+
+def dtypes_in(operations: list[dict[str, Any]]) -> set[mx.Dtype]:
+    return {dtype for each in operations for _, _, dtype in each["outputs"]}
+
+
+@pytest.mark.parametrize("horizon", [None, Horizon(10)])
+def test_the_graph_of_a_step_has_nothing_that_a_gpu_cannot_do(horizon: Horizon | None) -> None:
+    operations = operations_of_a_step(horizon)
+    assert len(operations) > 50
+    gathers = [each for each in operations if each["name"] == "Gather"]
+    assert len(gathers) >= (0 if horizon is None else 4)  # a table, or two, for each scalar
+    assert dtypes_in(operations) <= {mx.float32, mx.uint64, mx.uint32, mx.bool_, mx.int32}
+
+
+def test_the_look_at_the_graph_sees_float64() -> None:
+    found: list[dict[str, Any]] = []
+    mx.export_function(found.append, lambda x: x.astype(mx.float64, stream=mx.cpu), mx.array(1.0))
+    assert mx.float64 in dtypes_in([each for each in found if each["type"] == "primitive"])
+
+
+def test_no_part_of_the_package_asks_for_a_stream_or_a_device() -> None:
+    """What it computes is on MLX's default device, whichever that is."""
+    package = Path(scalars.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("stream", "new_stream", "cpu", "gpu"), path
+                assert not node.attr.startswith("set_default_"), path
+            if isinstance(node, ast.keyword):
+                assert node.arg != "stream", path
+
+
+# The step -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_step_that_is_set_or_loaded_gives_its_value_next(compiled: bool) -> None:
+    lr = Linear(1.0, 0.0)
+    optimizer = optim.SGD(lr)
+    attach(optimizer, horizon=Horizon(8))
+    captured = [optimizer.state]
+
+    def body(w: Any) -> Any:
+        return optimizer.apply_gradients({"w": ONE}, w)
+
+    step = mx.compile(body, inputs=captured, outputs=captured) if compiled else body
+
+    def moved() -> float:
+        return -float(step({"w": mx.array(0.0)})["w"].item())
+
+    assert [moved() for _ in range(3)] == [1.0, 0.875, 0.75]
+    optimizer.state["step"] = mx.array(6, mx.uint64)
+    assert (float(lr), moved(), float(lr)) == (0.25, 0.25, 0.125)
+    saved = reloaded(optimizer.state)
+    assert [moved() for _ in range(3)] == [0.125, 0.0, 0.0]
+    assert lr.progress == 1.25
+    optimizer.state = saved
+    assert (float(lr), lr.progress) == (0.125, 0.875)
+    captured[0] = optimizer.state
+    assert [moved() for _ in range(2)] == [0.125, 0.0]
+
+
+def test_eagerly_the_step_is_known_without_waiting_for_the_device() -> None:
+    """The array of the step is never evaluated: it stays a graph of additions."""
+    lr = Linear(1.0, 0.0)
+    optimizer = optim.SGD(lr)
+    group = attach(optimizer, horizon=Horizon(8))
+    for i in range(5):
+        assert group.progress == i / 8
+        assert float(lr) == 1 - i / 8
+        advance(optimizer)
+    # Each update added a node to a graph that nobody has evaluated.
+    assert graph_size(optimizer.state["step"]) == 5
+
+
+def graph_size(array: mx.array) -> int:
+    handle, path = tempfile.mkstemp(suffix=".dot")
+    os.close(handle)
+    mx.export_to_dot(path, array)
+    text = Path(path).read_text()
+    os.remove(path)
+    return text.count('label ="Add"')
+
+
+def test_another_horizon_takes_effect_at_the_next_step() -> None:
+    lr, aux = Linear(1.0, 0.0), CosineAnnealing(1.0)
+    for compiled in (False, True):
+        optimizer = optim.SGD(lr)
+        optimizer.init({"w": ONE})
+        horizon = Horizon(8)
+        group = attach(optimizer, horizon=horizon, aux=aux)
+        captured = [optimizer.state]
+
+        def body(w: Any, o: Any = optimizer) -> Any:
+            return o.apply_gradients({"w": aux * ONE}, w)
+
+        counted = Traced(body)
+        step = mx.compile(counted, inputs=captured, outputs=captured) if compiled else counted
+        seen, expected, moved = [], [], []
+        for i in range(12):
+            if i == 4:
+                horizon = horizon.extend(total_steps=12, at_step=4)
+                assert attach(optimizer, horizon=horizon) is group
+            progress = min(horizon.progress(i), 1.0)
+            expected.append((lr.at(progress), aux.at(progress)))
+            seen.append((float(lr), float(aux)))
+            moved.append(-step({"w": mx.array(0.0)})["w"].item())
+        assert seen == expected
+        assert moved == [
+            float(np.float32(np.float32(rate) * np.float32(weight))) for rate, weight in expected
+        ]
+        assert not compiled or counted.traces == 2  # once more, for tables of another shape
+        detach(optimizer)
+
+
+def test_a_state_saved_at_another_length_loads() -> None:
+    def run(total: int) -> tuple[Any, Any]:
+        plateau = ReduceOnPlateau(Linear(1.0, 0.0), 0.5, patience=0)
+        optimizer = optim.SGD(plateau)
+        return optimizer, attach(optimizer, horizon=Horizon(total))
+
+    optimizer, group = run(10)
+    for _ in range(4):
+        advance(optimizer)
+    group.observe(1.0).observe(2.0)
+    saved = reloaded(optimizer.state)
+    longer, longer_group = run(20)
+    longer.state = saved
+    assert longer_group.snapshot() == {"learning_rate": 0.5 * (1 - 4 / 20)}
+    assert longer.state["scalars"]["learning_rate"]["value"].shape == (21,)
+
+
+# A function of the step -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", DRIVEN, ids=str)
+def test_by_step_has_the_values_of_the_loop(case: Case) -> None:
+    scalar = case.make()
+    if any(leaf.listeners for leaf in scalar.leaves):
+        with pytest.raises(ValueError, match="a function of the step alone"):
+            scalar.by_step(TOTAL)
+        return
+    for horizon in (TOTAL, Horizon(TOTAL, endpoint=True)):
+        schedule = scalar.by_step(horizon)
+        progress = horizon.progress if isinstance(horizon, Horizon) else lambda i: i / TOTAL
+        expected = [split(scalar.at(min(progress(i), 1.0)))[0] for i in range(TOTAL + 3)]
+        assert [schedule(i).item() for i in range(TOTAL + 3)] == expected
+        assert schedule(mx.arange(TOTAL + 3)).tolist() == expected
+        steps = mx.arange(TOTAL + 3).astype(mx.uint64)
+        assert mx.compile(schedule)(steps).tolist() == expected
+
+
+def test_by_step_serves_an_optimizer_that_nothing_is_attached_to() -> None:
+    lr = Warmup(CosineAnnealing(0.1), 0.3)
+    schedule = lr.by_step(10)
+    assert repr(schedule) == f"{lr!r}.by_step(10)"
+    for make_schedule in (schedule, copy.deepcopy(schedule), pickle.loads(pickle.dumps(schedule))):
+        optimizer = optim.SGD(make_schedule)
+        captured = [optimizer.state]
+        step = mx.compile(
+            lambda w, o=optimizer: o.apply_gradients({"w": ONE}, w),
+            inputs=captured,
+            outputs=captured,
+        )
+        for i in range(12):
+            moved = -step({"w": mx.array(0.0)})["w"].item()
+            assert moved == optimizer.learning_rate.item() == split(lr.at(min(i / 10, 1)))[0]
+
+
+@pytest.mark.parametrize(
+    ("total", "error", "message"),
+    [
+        (0, ValueError, "total_or_horizon must be a whole number of at least 1, got 0"),
+        (10.0, TypeError, "total_or_horizon must be a whole number of at least 1, got 10.0"),
+        (True, TypeError, "total_or_horizon must be a whole number"),
+        (10_000_001, ValueError, "at most 10,000,000 steps"),
+        (Horizon(10**8), ValueError, "at most 10,000,000 steps"),
+        ("10", TypeError, "total_or_horizon must be a whole number"),
+    ],
+)
+def test_bad_lengths(total: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Linear(0.0, 1.0).by_step(total)
+
+
+# Logs -----------------------------------------------------------------------------------
+
+
+def test_callbacks_are_called_after_each_eager_update() -> None:
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    group = attach(optimizer, horizon=Horizon(4))
+    seen: list[tuple[float, dict[str, float]]] = []
+    group.subscribe(lambda progress, values: seen.append((progress, values)))
+    for _ in range(3):
+        advance(optimizer)
+    assert seen == [(i / 4, {"learning_rate": 1 - i / 4}) for i in (1, 2, 3)]
+    detach(optimizer)
+    assert group.step is None
+    group.update(1)
+    assert seen[-1] == (1, {"learning_rate": 0.0})
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_recorder_makes_the_row_of_the_step_that_is_reached(compiled: bool, first: bool) -> None:
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    group = attach(optimizer, horizon=Horizon(4))
+    recorder = Recorder(group)
+    captured = [optimizer.state]
+
+    def body(w: Any) -> Any:
+        return optimizer.apply_gradients({"w": ONE}, w)
+
+    step = mx.compile(body, inputs=captured, outputs=captured) if compiled else body
+    for i in range(4):
+        assert (group.step, group.progress) == (i, i / 4)
+        if first:
+            recorder.log(loss=float(i))
+        step({"w": mx.array(0.0)})
+        if not first:
+            recorder.log(loss=float(i))
+    rows = {row["step"]: row for row in recorder}
+    for i in range(4):
+        at = i if first else i + 1
+        assert rows[at] == {"step": at, "progress": at / 4, "learning_rate": 1 - at / 4, "loss": i}
+    assert len(rows) == len(recorder)
+
+
+def test_a_recorder_that_is_resumed_goes_on_at_its_step(tmp_path: Path) -> None:
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    group = attach(optimizer, horizon=Horizon(4))
+    recorder = Recorder(group, every=2)
+    for i in range(3):
+        advance(optimizer)
+        recorder.log(loss=float(i))
+    recorder.save(tmp_path / "rows")
+    again = Recorder(group, every=2).load(tmp_path / "rows")
+    advance(optimizer)
+    again.log(loss=3.0)
+    assert [(row["step"], row["loss"]) for row in again] == [(2, 1.0), (4, 3.0)]
+
+
+# Nothing is global ----------------------------------------------------------------------
+
+
+def test_threads_get_what_they_would_get_alone() -> None:
+    """Two train in different dtypes, and a third one reads arrays all the time."""
+    stop = Event()
+    seen: set[Any] = set()
+    lr = Linear(0.1, 0.3)
+
+    def reading() -> None:
+        while not stop.is_set():
+            seen.add((lr.array.dtype, type(float(lr))))
+
+    def training(dtype: mx.Dtype, expected: Any = None) -> Any:
+        decay, w = Linear(0.0, 0.5), {"w": mx.ones((8,), dtype)}
+        optimizer = optim.AdamW(Linear(0.1, 0.3), weight_decay=decay)
+        group = attach(optimizer)
+        for i in range(60):
+            group.update(i / 60)
+            assert type(optimizer.weight_decay) is Linear
+            w = optimizer.apply_gradients({"w": mx.ones((8,), dtype)}, w)
+            mx.eval(w)
+        return w["w"]
+
+    alone = {dtype: training(dtype) for dtype in (mx.float16, mx.bfloat16)}
+    with ThreadPoolExecutor(3) as pool:
+        reader = pool.submit(reading)
+        runs = {dtype: pool.submit(training, dtype) for dtype in alone}
+        try:
+            for dtype, run in runs.items():
+                assert run.result().dtype == dtype
+                assert mx.array_equal(run.result(), alone[dtype])
+        finally:
+            stop.set()
+        reader.result()
+    assert seen == {(mx.float32, float)}
+
+
+class InterruptError(Exception):
+    """What an interrupt raises."""
+
+
+def test_an_error_or_an_interrupt_at_any_line_of_an_update_changes_no_scalar() -> None:
+    """At every line that runs in an update, and never is a float left in its place."""
+
+    def run(at: int) -> bool:
+        lr, decay, beta = Linear(0.1, 0.3), Linear(0.0, 0.5), Linear(0.8, 0.9)
+        optimizer = optim.AdamW(lr, betas=[beta, 0.999], weight_decay=decay)
+        attach(optimizer, horizon=Horizon(10))
+        lines = 0
+
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal lines
+            if event == "line":
+                lines += 1
+                if lines == at:
+                    raise InterruptError
+            return trace
+
+        sys.settrace(trace)
+        try:  # noqa: SIM105 - the trace would see the lines of contextlib
+            optimizer.apply_gradients({"w": ONE}, {"w": ONE})
+        except InterruptError:
+            pass
+        sys.settrace(None)
+        present = optimizer._schedulers["learning_rate"], optimizer.betas[0], optimizer.weight_decay
+        assert all(a is b for a, b in zip(present, (lr, beta, decay)))
+        done = int(optimizer.state["step"].item())
+        assert (float(lr), lr.progress) == (lr.at(done / 10), done / 10)
+        optimizer.apply_gradients({"w": ONE}, {"w": ONE})
+        assert lr.progress == (done + 1) / 10
+        return lines >= at
+
+    at = 1
+    while run(at):
+        at += 1 if at < 50 else 7
+    assert at > 100
+
+
+# Half precision in layers -----------------------------------------------------------------
+
+
+class Tempered(nn.Module):
+    """A layer that divides by a scalar, and one that drops."""
+
+    def __init__(self, rate: Any, temperature: Any) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.dropout = nn.Dropout(rate)
+        self.temperature = temperature
+        self.scales = [temperature, 2.0]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.dropout(self.linear(x)) / self.temperature * self.scales[0]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
+def test_layers_keep_the_dtype_of_the_model(dtype: mx.Dtype, compiled: bool) -> None:
+    rate, temperature = Linear(0.1, 0.4), Linear(1.0, 3.0)
+    mx.random.seed(1)
+    model, plain = Tempered(rate, temperature), Tempered(0.0, 1.0)
+    model.set_dtype(dtype)
+    plain.update(model.parameters())
+    optimizer = optim.SGD(0.1)
+    group = attach(optimizer, model)
+    x = mx.random.normal((4, 8)).astype(dtype)
+    captured = [model.state, optimizer.state, mx.random.state]
+    body = Traced(lambda x: model(x))
+    step = mx.compile(body, inputs=captured, outputs=captured) if compiled else body
+    for i in range(4):
+        group.update(i / 4)
+        plain.dropout._p_1 = 1 - rate.at(i / 4)
+        plain.temperature = temperature.at(i / 4)
+        plain.scales[0] = plain.temperature
+        mx.random.seed(i)
+        ours = step(x)
+        mx.random.seed(i)
+        theirs = mx.compile(lambda x: plain(x))(x) if compiled else plain(x)
+        assert ours.dtype == dtype
+        if compiled:  # MLX fuses what is a constant there and an input here
+            assert mx.allclose(ours, theirs, rtol=2e-2, atol=1e-2)
+            assert mx.array_equal(ours == 0, theirs == 0)
+        else:
+            assert mx.array_equal(ours, theirs)
+    assert not compiled or body.traces == 1
+    detach(optimizer)
+    assert model.temperature is temperature
+    assert model.scales[0] is temperature
+    assert repr(model.dropout._p_1) == "1 - Linear(start=0.1, end=0.4)"
+
+
+def test_in_a_mixed_model_it_is_the_dtype_of_the_module_that_holds_the_scalar() -> None:
+    temperature, own = Linear(1.0, 3.0), Linear(1.0, 3.0).astype(mx.float16)
+    half, full = Tempered(0.0, temperature), Tempered(0.0, own)
+    half.set_dtype(mx.bfloat16)
+    model = nn.Sequential(half, full, nn.Dropout(Linear(0.1, 0.2)))
+    optimizer = optim.SGD(0.1)
+    attach(optimizer, model)
+    assert half.temperature.dtype == mx.bfloat16
+    assert full.temperature is own  # a view of the user's own stays
+    assert model.layers[2]._p_1.dtype == mx.float32
+    full.temperature = 2.0  # assigned since: it stays
+    half.temperature = temperature
+    detach(optimizer)
+    assert half.temperature is temperature
+    assert full.temperature == 2.0
+
+
+def test_a_dropout_draws_the_numbers_that_a_float_draws() -> None:
+    """The probability stays float32: 0.9 is 0.8984375 in bfloat16."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(Constant(0.1)))
+    model.set_dtype(mx.bfloat16)
+    attach(optim.SGD(Sequence([0.1, 0.2], [0.5])), model)
+    dropout, plain = model.layers[1], nn.Dropout(0.1)
+    x = mx.ones((200_000,), mx.bfloat16)
+    mx.random.seed(3)
+    ours = dropout(x)
+    mx.random.seed(3)
+    assert mx.array_equal(ours, plain(x))
