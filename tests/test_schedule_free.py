@@ -115,9 +115,10 @@ def test_single_precision_compiled(configuration: dict[str, Any]) -> None:
     assert body.traces == 1
 
 
+@pytest.mark.parametrize("way", ["scalars", "floats", "attached", "compiled"])
 @both
-def test_scheduled_rate_decay_and_interpolation(cls: Any) -> None:
-    """The interpolation changes at every step: x is still the average of z."""
+def test_rate_decay_and_interpolation_change(cls: Any, way: str) -> None:
+    """They do at every step, the decay from 0: x is still the average of z."""
     adam = cls is ScheduleFreeAdamW
     rate, beta = Warmup(CosineAnnealing(2**-5, 2**-7), 0.25), Linear(0.5, 0.9375)
     decay = Linear(0.0, 0.25)
@@ -128,14 +129,32 @@ def test_scheduled_rate_decay_and_interpolation(cls: Any) -> None:
         model = Vector(mx.float32)
         name = {"betas": (beta, 0.999)} if adam else {"momentum": beta}
         optimizer = cls(rate, weight_decay=decay, r=1.0, **name)
+        optimizer.init(model.trainable_parameters())
+        if way in {"attached", "compiled"}:
+            attach(optimizer)
+        state = [model.state, optimizer.state]
+        body = Traced(lambda noise: optimizer.update(model, {"w": gradient(model.w, noise)}))
+        step = mx.compile(body, inputs=state, outputs=state) if way == "compiled" else body
         for k in range(64):
             for scalar in (rate, beta, decay):
                 scalar.update(k / 64)
+            if way == "floats":
+                assign(optimizer, beta.at(k / 64), decay.at(k / 64))
             reference.decay = decay.at(k / 64)
-            optimizer.update(model, {"w": gradient(model.w, mx.array(NOISE[k]))})
+            step(mx.array(NOISE[k]))
             reference.step([gradient(w, n) for w, n in zip(reference.y, NOISE[k])])
             close(model.w, reference.y, 1e-4)
             close(optimizer.eval_parameters(model)["w"], reference.x, 1e-4)
+    assert body.traces == (1 if way == "compiled" else 64)
+
+
+def assign(optimizer: Any, beta: float, decay: float) -> None:
+    """Give an optimizer other numbers, as they are."""
+    optimizer.weight_decay = decay
+    if isinstance(optimizer, ScheduleFreeAdamW):
+        optimizer.betas = [beta, 0.999]
+    else:
+        optimizer.momentum = beta
 
 
 def test_resumed_with_another_interpolation() -> None:

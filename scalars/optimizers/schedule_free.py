@@ -45,7 +45,6 @@ class _ScheduleFree(Optimizer):
         self.r = checks.at_least_0(f"r of {name}", r)
         self.weight_lr_power = checks.at_least_0(f"weight_lr_power of {name}", weight_lr_power)
         self._training = True
-        self._interpolates_anew = False
         self._step: dict[str, mx.array] = {}
 
     @property
@@ -81,9 +80,6 @@ class _ScheduleFree(Optimizer):
         self._state = state
         position: Any = state.get("training", mx.array(True))
         self._training = bool(position.item())
-        kept: Any = state.get("interpolation")
-        if kept is not None and not isinstance(self._interpolation, ScheduledScalar):
-            self._interpolates_anew = abs(kept.item() - self._interpolation) > 1e-6
 
     # A step ---------------------------------------------------------------------
 
@@ -101,8 +97,15 @@ class _ScheduleFree(Optimizer):
         finally:
             self._step = {}
 
-    def _weights(self) -> dict[str, mx.array]:
-        """Return the numbers of this step, which all parameters share, and count it."""
+    @property
+    def _now(self) -> dict[str, mx.array]:
+        """The numbers of this step, which all parameters share."""
+        if not self._step:
+            self._step = self._numbers()
+        return self._step
+
+    def _numbers(self) -> dict[str, mx.array]:
+        """Count the step, and return its numbers: y' is y + c (z - y) + k (z' - z)."""
         state, wide = self._state, self._state["weight_sum"].dtype
         step = self.step.astype(wide)
         rate = self.learning_rate.astype(wide)
@@ -115,27 +118,8 @@ class _ScheduleFree(Optimizer):
         beta = _array(self._interpolation, wide)
         moved = beta / state["interpolation"]  # 1 but where the interpolation has changed
         state.update(lr_max=highest, weight_sum=total, interpolation=beta)
-        return {"step": step, "rate": rate, "c": c, "moved": moved, "k": 1 - beta * (1 - c)}
-
-    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
-        """Move z and y of a parameter."""
-        if not self._step:
-            self._step = self._weights()
-        now, wide = self._step, self._state["weight_sum"].dtype
-        g, y, z = (array.astype(wide) for array in (gradient, parameter, state["z"]))
-        direction = self._direction(g, state)
-        if isinstance(self.weight_decay, ScheduledScalar) or self.weight_decay:
-            direction = direction + self.weight_decay * y
-        move = now["rate"] * direction
-        state["z"] = (z - move).astype(parameter.dtype)
-        if isinstance(self._interpolation, ScheduledScalar) or self._interpolates_anew:
-            y = z + now["moved"] * (y - z)  # the same x, with the present weight
-        # That is beta ((1 - c) x + c z') + (1 - beta) z', where z' = z - move.
-        y = y + now["c"] * (z - y) - now["k"] * move
-        return y.astype(parameter.dtype)
-
-    def _direction(self, gradient: mx.array, state: dict[str, Any]) -> mx.array:
-        raise NotImplementedError
+        # In place of y is z + moved (y - z): the same x, with the present weight.
+        return {"rate": rate, "c": c + (1 - c) * (1 - moved), "k": 1 - beta * (1 - c)}
 
     # Positions ------------------------------------------------------------------
 
@@ -286,8 +270,17 @@ class ScheduleFreeSGD(_ScheduleFree):
     def _interpolation(self) -> Number:
         return self.momentum
 
-    def _direction(self, gradient: mx.array, state: dict[str, Any]) -> mx.array:
-        return gradient
+    def _numbers(self) -> dict[str, mx.array]:
+        numbers = super()._numbers()
+        numbers["k"] = numbers["rate"] * (numbers["k"] - numbers["c"])
+        if not isinstance(self.weight_decay, (int, float)) or self.weight_decay:
+            numbers["decay"] = _array(self.weight_decay, numbers["rate"].dtype)
+        return numbers
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
+        """Move z and y of a parameter."""
+        state["z"], y = _sgd(gradient, parameter, state["z"], self._now)
+        return y
 
 
 class ScheduleFreeAdamW(_ScheduleFree):
@@ -369,12 +362,52 @@ class ScheduleFreeAdamW(_ScheduleFree):
         super().init_single(parameter, state)
         state["v"] = mx.zeros_like(parameter)
 
-    def _direction(self, gradient: mx.array, state: dict[str, Any]) -> mx.array:
-        beta = _array(self.betas[1], gradient.dtype)
-        v = beta * state["v"].astype(gradient.dtype) + (1 - beta) * mx.square(gradient)
-        state["v"] = v.astype(state["v"].dtype)
-        corrected = v / (1 - beta ** self._step["step"])
-        return gradient / (mx.sqrt(corrected) + self.eps)
+    def _numbers(self) -> dict[str, mx.array]:
+        numbers = super()._numbers()
+        rate, step = numbers["rate"], self.step.astype(numbers["rate"].dtype)
+        given = (self.betas[1], self.eps, self.weight_decay)
+        beta, eps, decay = (_array(number, rate.dtype) for number in given)
+        root = mx.sqrt(1 - beta**step)  # the correction of v, moved out of the fraction
+        rates = {"rate": rate * root, "eps": eps * root, "decay": rate * decay}
+        return {**numbers, **rates, "beta": beta, "rest": 1 - beta}
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
+        """Move z, y and the second moment of a parameter."""
+        kept = state["z"], state["v"]
+        state["v"], state["z"], y = _adamw(gradient, parameter, *kept, self._now)
+        return y
+
+
+# The kernels of an update. mx.compile fuses a result with all that leads to it, up to what
+# mx.depends returns. Cut there, most results are written in place of what they replace,
+# and the loops are short: the C++ compiler on a CPU vectorizes those of few arrays.
+
+
+@mx.compile
+def _sgd(g: mx.array, y: mx.array, z: mx.array, now: dict[str, mx.array]) -> tuple[mx.array, ...]:
+    """Return z' and y' = y + c (z' - y) - k g, where k is rate (k - c) of the step."""
+    dtype, wide = y.dtype, now["rate"].dtype
+    if "decay" in now:
+        g = g.astype(wide) + now["decay"] * y.astype(wide)
+    kept = (z.astype(wide) - now["rate"] * g.astype(wide)).astype(dtype)
+    z, g = mx.depends([kept, g], [kept])
+    z, y, g = z.astype(wide), y.astype(wide), g.astype(wide)
+    return kept, (y + now["c"] * (z - y) - now["k"] * g).astype(dtype)
+
+
+@mx.compile
+def _adamw(
+    g: mx.array, y: mx.array, z: mx.array, v: mx.array, now: dict[str, mx.array]
+) -> tuple[mx.array, ...]:
+    """Return v', z' and y' = y + c (z - y) + k (z' - z)."""
+    dtype, wide = y.dtype, now["rate"].dtype
+    second = now["beta"] * v.astype(wide) + now["rest"] * mx.square(g.astype(wide))
+    known, g = mx.depends([second, g], [second])
+    y, z = y.astype(wide), z.astype(wide)
+    step = now["rate"] * g.astype(wide) / (mx.sqrt(known) + now["eps"])
+    kept = (z - now["decay"] * y - step).astype(dtype)
+    y = y + now["c"] * (z - y) + now["k"] * (kept.astype(wide) - z)
+    return second.astype(v.dtype), kept, y.astype(dtype)
 
 
 def _array(value: Number, dtype: mx.Dtype) -> mx.array:
