@@ -24,7 +24,7 @@ class Operation(NamedTuple):
 
     def of(self, numbers: Sequence[Any]) -> Any:
         """Return the result for numbers, of which some may be a ``Pair``."""
-        if not any(isinstance(x, Pair) for x in numbers):
+        if Pair not in map(type, numbers):
             return self.function(*numbers)
         result = self.function(*[x.value if isinstance(x, Pair) else x for x in numbers])
         if self.exact_remainder:

@@ -68,14 +68,16 @@ def _operator(name: str, reflected: bool = False) -> _Operator[Expression]:
     function = operation.function
 
     def method(self: ScheduledScalar, other: Any) -> Any:
-        if isinstance(other, mx.array) and not reflected:
+        if isinstance(other, mx.array):
             return function(self._beside(other), other)
-        if not is_number(other):
-            return NotImplemented
-        return Expression(operation, *((other, self) if reflected else (self, other)))
+        return Expression(operation, self, other) if is_number(other) else NotImplemented
 
-    method.__name__, method.__qualname__ = name, f"ScheduledScalar.{name}"
-    return cast("_Operator[Expression]", method)
+    def swapped(self: ScheduledScalar, other: Any) -> Any:
+        return Expression(operation, other, self) if is_number(other) else NotImplemented
+
+    made = swapped if reflected else method
+    made.__name__, made.__qualname__ = name, f"ScheduledScalar.{name}"
+    return cast("_Operator[Expression]", made)
 
 
 def _comparison(compare: Callable[[Any, Any], Any]) -> _Operator[bool]:
@@ -116,6 +118,7 @@ class ScheduledScalar(Conversions):
 
     own_dtype: mx.Dtype | None = None
     """The dtype that a view asks for; ``None`` in a scalar without one."""
+    _last: tuple[float | None, Any] = (None, None)
 
     @property
     @abstractmethod
@@ -311,8 +314,15 @@ class ScheduledScalar(Conversions):
 
     @property
     def __mlx_array__(self) -> mx.array:
-        """The value now, for MLX."""
-        return self.array
+        """The value now, for MLX, which does not change it: made once for each value."""
+        value, (known, last) = self._read(), self._last
+        if isinstance(value, Pair):
+            return ProtocolArray(value.value, self.dtype)
+        if value is not known and (value != known or not value):  # -0.0 is not 0.0
+            last = ProtocolArray(value, self.dtype)
+            self.__dict__["_last"] = (value, last)
+        array: mx.array = last
+        return array
 
     def astype(self, dtype: mx.Dtype) -> View:
         """Return a live view that MLX sees as an array of ``dtype``.
@@ -556,11 +566,13 @@ class Expression(ScheduledScalar):
     def __init__(self, operation: Operation, *operands: Any) -> None:
         self.operation = operation
         self.operands = tuple([x if type(x) in HOST else _operand(x) for x in operands])
-        self._flat = True
-        for x in self.operands:
-            if isinstance(x, ScheduledScalar):
-                self.own_dtype = self.own_dtype or x.own_dtype
-                self._flat = self._flat and not isinstance(x, Expression)
+        self._nested = Expression in map(type, self.operands)
+
+    @cached_property
+    def own_dtype(self) -> mx.Dtype | None:  # type: ignore[override] # of a view among the operands
+        """The dtype of a view among the operands."""
+        own = [x.own_dtype for x in self.operands if isinstance(x, ScheduledScalar)]
+        return next((dtype for dtype in own if dtype is not None), None)
 
     @cached_property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -578,7 +590,11 @@ class Expression(ScheduledScalar):
         return result
 
     def _read(self) -> float | Pair:
-        result: float | Pair = self._fold(lambda scalar: scalar._read())
+        if not self._nested:  # by the shortest way: it is made and read at every use
+            values = [x if isinstance(x, HOST) else x._read() for x in self.operands]
+            result: float | Pair = self.operation.of(values)
+        else:
+            result = self._fold(lambda scalar: scalar._read())
         return result
 
     def __float__(self) -> float:
@@ -595,11 +611,6 @@ class Expression(ScheduledScalar):
         Each part is worked out once, its operands before it, so that neither a deep
         expression nor one whose parts are shared costs more than the number of its parts.
         """
-        if self._flat:
-            return of_node(
-                self,
-                [of_scalar(x) if isinstance(x, ScheduledScalar) else x for x in self.operands],
-            )
         known: dict[int, Any] = {}
         waiting: list[ScheduledScalar] = [self]
         while waiting:
@@ -609,9 +620,7 @@ class Expression(ScheduledScalar):
                 if missing := [x for x in scalars if id(x) not in known]:
                     waiting += reversed(missing)
                     continue
-                values = [
-                    known[id(x)] if isinstance(x, ScheduledScalar) else x for x in node.operands
-                ]
+                values = [x if type(x) in HOST else known[id(x)] for x in node.operands]
                 known[id(node)] = of_node(node, values)
             elif id(node) not in known:
                 known[id(node)] = of_scalar(node)

@@ -66,7 +66,7 @@ class Rider:
 
     def _saved(self) -> Arrays:
         """Return what a checkpoint needs besides the value."""
-        arrays = {} if self.driven else {"progress": bits_of([self.cell.progress])}
+        arrays = {} if self.driven else {"progress": bits_of((self.cell.progress,))}
         if listeners := self.leaf.listeners:
             arrays["observed"] = bits_of([x for one in listeners for x in one.numbers])
         return arrays
@@ -82,10 +82,12 @@ class Rider:
         return {**state, **self.leaf.counted_in(entry)}
 
 
+_float64, _bits = struct.Struct("d"), struct.Struct("Q")
+
+
 def bits_of(numbers: Sequence[float]) -> mx.array:
     """Return numbers as an array of their bits, an integer for each: no GPU has float64."""
-    count = len(numbers)
-    return mx.array(struct.unpack(f"{count}Q", struct.pack(f"{count}d", *numbers)), mx.uint64)
+    return mx.array([_bits.unpack(_float64.pack(number))[0] for number in numbers], mx.uint64)
 
 
 def numbers_of(bits: mx.array) -> tuple[float, ...]:

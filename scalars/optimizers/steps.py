@@ -25,6 +25,7 @@ class Steps:
         self._read = read
         self._horizon = horizon
         self._known: tuple[mx.array | None, int] = (None, 0)
+        self._progress = (-1, 0.0)
 
     @property
     def now(self) -> int | mx.array:
@@ -52,7 +53,10 @@ class Steps:
     @property
     def progress(self) -> float:
         """The progress at the step now, which may be above 1."""
-        progress: float = self._horizon.progress(self.on_host)
+        step, (known, progress) = self.on_host, self._progress
+        if step != known:
+            progress = self._horizon.progress(step)
+            self._progress = (step, progress)
         return progress
 
     @cached_property
