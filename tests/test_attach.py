@@ -279,7 +279,6 @@ def test_adafactor_keeps_the_decay_rate_that_it_was_given() -> None:
         detach(optimizer)
         assert optimizer.decay_rate is rate
         assert type(optimizer) is optim.Adafactor
-    attach(optimizer)
     optimizer.decay_rate = -0.7
     assert optimizer.decay_rate == -0.7
 

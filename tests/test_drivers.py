@@ -31,6 +31,7 @@ from scalars import (
     Linear,
     Recorder,
     ReduceOnPlateau,
+    ScalarGroup,
     Schedule,
     ScheduledScalar,
     Sequence,
@@ -455,6 +456,7 @@ def test_an_error_or_an_interrupt_at_any_line_of_an_update_changes_no_scalar() -
     def run(at: int) -> bool:
         lr, decay, beta = Linear(0.1, 0.3), Linear(0.0, 0.5), Linear(0.8, 0.9)
         optimizer = optim.AdamW(lr, betas=[beta, 0.999], weight_decay=decay)
+        optimizer.init({"w": ONE})
         attach(optimizer, horizon=Horizon(10))
         lines = 0
 
@@ -503,6 +505,11 @@ class Tempered(nn.Module):
         return self.dropout(self.linear(x)) / self.temperature * self.scales[0]
 
 
+def seeded(call: Any, x: mx.array) -> mx.array:
+    mx.random.seed(1)
+    return call(x)  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
 def test_layers_keep_the_dtype_of_the_model(dtype: mx.Dtype, compiled: bool) -> None:
@@ -522,10 +529,7 @@ def test_layers_keep_the_dtype_of_the_model(dtype: mx.Dtype, compiled: bool) -> 
         plain.dropout._p_1 = 1 - rate.at(i / 4)
         plain.temperature = temperature.at(i / 4)
         plain.scales[0] = plain.temperature
-        mx.random.seed(i)
-        ours = step(x)
-        mx.random.seed(i)
-        theirs = mx.compile(lambda x: plain(x))(x) if compiled else plain(x)
+        ours, theirs = seeded(step, x), seeded(mx.compile(lambda x: plain(x)) if compiled else plain, x)
         assert ours.dtype == dtype
         if compiled:  # MLX fuses what is a constant there and an input here
             assert mx.allclose(ours, theirs, rtol=2e-2, atol=1e-2)
@@ -533,6 +537,8 @@ def test_layers_keep_the_dtype_of_the_model(dtype: mx.Dtype, compiled: bool) -> 
         else:
             assert mx.array_equal(ours, theirs)
     assert not compiled or body.traces == 1
+    attach(optimizer, horizon=Horizon(4))
+    assert model.temperature.dtype == model.scales[0].dtype == dtype
     detach(optimizer)
     assert model.temperature is temperature
     assert model.scales[0] is temperature
@@ -567,3 +573,145 @@ def test_a_dropout_draws_the_numbers_that_a_float_draws() -> None:
     ours = dropout(x)
     mx.random.seed(3)
     assert mx.array_equal(ours, plain(x))
+
+
+# In anybody's loop ------------------------------------------------------------------------
+
+
+def test_a_number_assigned_to_what_is_scheduled_raises() -> None:
+    lr, decay = Linear(0.1, 0.0), Linear(0.0, 0.1)
+    optimizer = optim.AdamW(lr, betas=[Linear(0.8, 0.9), 0.99], weight_decay=decay)
+    attach(optimizer)
+    for name, value in {"learning_rate": 0.5, "weight_decay": 0.5, "betas": [0.9, 0.99]}.items():
+        message = rf"optimizer.{name} must be left to its schedule .* detach\(optimizer\), assign"
+        with pytest.raises(ValueError, match=message):
+            setattr(optimizer, name, value)
+    with pytest.raises(ValueError, match=r"optimizer.eps must be a number .* attach\(optimizer\)"):
+        optimizer.eps = Linear(1e-8, 1e-6)  # type: ignore[assignment]
+    optimizer.eps = 1e-6
+    assert (optimizer.eps, optimizer.weight_decay) == (1e-6, decay)
+    detach(optimizer)
+    optimizer.weight_decay = 0.5
+    optimizer.learning_rate = 0.25
+    assert optimizer.weight_decay == 0.5
+
+    fixed = optim.SGD(0.1, momentum=Linear(0.5, 0.9))
+    attach(fixed)
+    fixed.learning_rate = 0.25  # it has no schedule: MLX's own way to change it
+    assert fixed.learning_rate.item() == 0.25
+    many = optim.MultiOptimizer([optim.SGD(0.1), optim.SGD(lr)], [lambda name, _: name == "w"])
+    attach(many)
+    with pytest.raises(ValueError, match="optimizer.learning_rate must be left to its schedule"):
+        many.learning_rate = 0.5
+    assert many.optimizers[0].learning_rate.item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_state_that_is_updated_in_place_is_linked_again(by_step: bool, compiled: bool) -> None:
+    """``optimizer.state.update(loaded)`` replaces the entries of the scalars without a word."""
+
+    def run(scale: float) -> Any:
+        optimizer = optim.SGD(Linear(scale, 0.0))
+        optimizer.init({"w": ONE})
+        group = attach(optimizer, horizon=Horizon(8) if by_step else None)
+        captured = [optimizer.state]
+
+        def body(w: Any) -> Any:
+            return optimizer.apply_gradients({"w": ONE}, w)
+
+        step = mx.compile(body, inputs=captured, outputs=captured) if compiled else body
+
+        def moved(i: int) -> float:
+            if not by_step:
+                group.update(i / 8)
+            return -float(step({"w": mx.array(0.0)})["w"].item())
+
+        return optimizer, group, moved
+
+    optimizer, group, moved = run(1.0)
+    assert [moved(i) for i in range(3)] == [1.0, 0.875, 0.75]
+    saved = reloaded(optimizer.state)
+    assert [moved(i) for i in range(3, 6)] == [0.625, 0.5, 0.375]
+    optimizer.state.update(saved)
+    if by_step:
+        assert group.progress == 3 / 8
+    assert [moved(i) for i in range(3, 6)] == [0.625, 0.5, 0.375]
+    optimizer.state["scalars"] = {"learning_rate": saved["scalars"]["learning_rate"]}
+    assert [moved(i) for i in range(6, 8)] == [0.25, 0.125]
+    optimizer.state["scalars"] = {"other": {}}
+    with pytest.raises(ValueError, match="must be free of a parameter"):
+        moved(8)
+
+
+def test_what_is_attached_and_never_updated_warns_once() -> None:
+    optimizer = optim.SGD(Linear(0.1, 0.0), momentum=Constant(0.5))
+    attach(optimizer)
+    for _ in range(29):
+        advance(optimizer)
+    with pytest.warns(
+        RuntimeWarning, match=r"learning_rate: attached .* made 30 updates.*group.up"
+    ):
+        advance(optimizer)
+    for _ in range(40):
+        advance(optimizer)
+    others = [optim.SGD(Linear(0.1, 0.0)), optim.SGD(Linear(0.1, 0.0))]
+    attach(others[0]).update(0)
+    attach(others[1], horizon=Horizon(100))
+    for _ in range(40):
+        advance(others[0])
+        advance(others[1])
+
+
+def test_an_update_in_a_step_that_captures_the_model_alone_raises() -> None:
+    """MLX's own MNIST example captures nothing but the model."""
+    model = nn.Linear(2, 1)
+    loss_and_grad = nn.value_and_grad(model, lambda x: model(x).mean())
+    for horizon in (None, Horizon(10)):
+        optimizer = optim.SGD(Linear(0.1, 0.0))
+        attach(optimizer, horizon=horizon)
+
+        def body(x: mx.array, o: Any = optimizer) -> mx.array:
+            loss, grads = loss_and_grad(x)
+            o.update(model, grads)
+            return loss  # type: ignore[no-any-return]
+
+        step = mx.compile(body, inputs=[model.state], outputs=[model.state])
+        with pytest.raises(
+            ValueError, match=r"does not capture optimizer.state: .*model.state, opt"
+        ):
+            step(mx.ones((1, 2)))
+
+        def after(w: mx.array, o: Any = optimizer) -> mx.array:
+            return o.apply_gradients({"w": 2 * w}, {"w": w})["w"].sum()  # type: ignore[no-any-return]
+
+        assert mx.grad(after)(mx.ones((2,))).tolist() == pytest.approx([0.8, 0.8])
+
+
+def test_a_multi_optimizer_is_attached_before_its_members() -> None:
+    first, second = optim.SGD(Linear(0.1, 0.0)), optim.SGD(0.1)
+    attach(first)
+    many = optim.MultiOptimizer([first, second], [lambda name, _: name == "w"])
+    with pytest.raises(
+        ValueError, match=r"members that nothing is attached to .* detach\(member\)"
+    ):
+        attach(many)
+    assert (type(many), type(second)) == (optim.MultiOptimizer, optim.SGD)
+    detach(first)
+    assert list(attach(many)) == ["optimizers.0.learning_rate"]
+
+
+def test_names_that_are_found_twice() -> None:
+    class Both(nn.Module):
+        """A module with a public and a private name."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.temp, self._temp = Linear(0.0, 1.0), Linear(2.0, 3.0)
+            self.plan = ScalarGroup(weight=Linear(4.0, 5.0))
+
+    group = attach(optim.SGD(0.1), Both())
+    assert group.snapshot() == {"temp": 0.0, "temp_2": 2.0, "weight": 4.0}
+    message = "must be a name that no other scalar has in the optimizer's state, got 'a/b'"
+    with pytest.raises(ValueError, match=message):
+        attach(optim.SGD(0.1), **{"a.b": Linear(0, 1), "a/b": Linear(0, 1)})

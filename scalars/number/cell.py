@@ -25,6 +25,14 @@ class Pair(NamedTuple):
 Arrays = dict[str, mx.array]
 
 
+class Extra(NamedTuple):
+    """What else is put into the arrays of a cell, for checkpoints."""
+
+    check: Callable[[], None]
+    """Called before each update: raises if whoever captures the arrays was cut off."""
+    saved: Callable[[], Arrays]
+
+
 class Cell:
     """The progress and the value of a scalar, in one of three states.
 
@@ -58,8 +66,7 @@ class Cell:
         self.progress = 0.0
         self.value = value
         self.arrays: Arrays = {}
-        self.extras: tuple[Callable[[], Arrays], ...] = ()
-        """What else is put into ``arrays``, for checkpoints."""
+        self.extras: tuple[Extra, ...] = ()
         self.fresh = True
         self._ours: mx.array | None = None
         self._updates_unread = 0
@@ -91,6 +98,8 @@ class Cell:
         """Raise ``ValueError`` while a function that captures the value is traced."""
         if self.arrays and isinstance(self.read(use=False), Pair):
             raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
+        for extra in self.extras:
+            extra.check()
 
     def renewed(self, owner: Any, same: bool) -> Any:
         """Return what ``renew`` takes after a metric, which left the formula the ``same`` or not.
@@ -134,4 +143,4 @@ class Cell:
     def put_extras(self) -> None:
         """Put what a checkpoint needs into the dict."""
         for extra in self.extras:
-            self.arrays.update(extra())
+            self.arrays.update(extra.saved())

@@ -18,6 +18,18 @@ capture optimizer.state: its scalars and its step would never change. Capture it
 mx.compile(step, inputs=[model.state, optimizer.state], outputs=[model.state, \
 optimizer.state])."""
 
+CUT_OFF = """\
+The scalars in optimizer.state were replaced, by optimizer.state.update(...) or \
+optimizer.state["scalars"] = ..., and a compiled function captures what stands there now. \
+Assign the whole state, optimizer.state = loaded, or update the scalars once before the \
+compiled function is called."""
+
+NEVER_UPDATED = """\
+{names}: attached to an optimizer that has made {updates} updates, and never updated \
+themselves, so they still have the values of progress 0. Call group.update(step / total) \
+before each step, where group is what attach returned, or let the step of the optimizer \
+drive them: attach(optimizer, horizon=Horizon(total))."""
+
 NO_FLOAT = """\
 {name} has no float value while mx.compile traces a function that captures its state: \
 a float would be a constant of the graph for ever. Use the scalar itself, or \

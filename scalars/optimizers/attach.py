@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, cast
 
 import mlx.nn as nn
@@ -13,7 +14,7 @@ from ..number.scalar import ScheduledScalar
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
 from .attachment import AttachedOptimizer, Attachment
-from .discover import in_model, in_optimizer
+from .discover import in_model, in_optimizer, members
 
 
 def attach(
@@ -74,6 +75,11 @@ def attach(
     """
     _check_types(optimizer, model, horizon)
     before = cast("Attachment | None", getattr(optimizer, "_attachment", None))
+    for member in members(optimizer):
+        if getattr(member, "_attachment", before) is not before:
+            way_out = "detach(member) first: it is attached with the whole."
+            rule = "made of members that nothing is attached to by themselves"
+            checks.fail("the optimizer", rule, type(member).__name__, way_out)
     attached: Mapping[str, ScheduledScalar] = {}
     if before is not None:
         _check_again(before, optimizer)
@@ -130,15 +136,20 @@ def _each_once(
     found: list[tuple[str, ScheduledScalar]], others: Mapping[str, ScheduledScalar]
 ) -> dict[str, ScheduledScalar]:
     """Name each scalar once: as the user does, or else as it was found first."""
-    name_of: dict[int, str] = {}
-    for name, scalar in [*others.items(), *found]:
-        name_of.setdefault(id(scalar), name)
+    name_of = {id(scalar): name for name, scalar in reversed([*others.items()])}
+    taken = set(others)
+    for name, scalar in found:
+        if id(scalar) not in name_of:
+            if name in others:
+                rule = "a name that no other scalar has"
+                checks.fail("a name given to attach", rule, name, "Choose another name.")
+            numbered = (f"{name}_{i}" for i in count(2))  # a module may have "temp" and "_temp"
+            free = name if name not in taken else next(n for n in numbered if n not in taken)
+            name_of[id(scalar)] = free
+            taken.add(free)
     named: dict[str, ScheduledScalar] = {}
     for _, scalar in [*found, *others.items()]:
-        name = name_of[id(scalar)]
-        if named.setdefault(name, scalar) is not scalar:
-            rule = "a name that no other scalar has"
-            checks.fail("a name given to attach", rule, name, "Choose another name.")
+        named[name_of[id(scalar)]] = scalar
     return named
 
 

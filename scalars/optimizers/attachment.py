@@ -10,6 +10,7 @@ back whatever happens, and nothing is global. In a trace the numbers are live sc
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,13 +25,15 @@ from ..number.scalar import Leaf, Loadable, load_all
 from ..number.table import length
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
-from .discover import members
+from .discover import PRIVATE, attributes, members, rates, within
 from .precision import LayerViews
 from .riding import Rider
 from .steps import Steps
 from .twin import Numbers, Twin
 
 KEY = "scalars"
+UPDATES_UNTIL_WARNING = 30
+AGAIN = "Call detach(optimizer), assign it, and call attach(optimizer) again."
 
 
 class Attachment:
@@ -50,10 +53,12 @@ class Attachment:
         self.members = list(members(optimizer))
         # The state of a MultiOptimizer is made of those of its members: the first carries.
         self.carrier = next(o for o in self.members if not isinstance(o, MultiOptimizer))
-        self.steps = Steps(lambda: self.carrier._state["step"], horizon)
+        self.steps = Steps(self._step, horizon)
+        self.entries: dict[str, Any] = {}
+        self._updates = 0
         steps = None if horizon is None else self.steps
         self.riders = {name: Rider(leaf, steps) for name, leaf in _keyed(group).items()}
-        self.views = LayerViews(model)
+        self.views = LayerViews(None)
 
     # Linking --------------------------------------------------------------------
 
@@ -105,13 +110,16 @@ class Attachment:
             raise
         for member in self.members:
             become_attached(member, self)
+        self.entries = {name: rider.join(self._relink) for name, rider in self.riders.items()}
         state: dict[str, Any] = self.carrier._state
-        state[KEY] = {name: rider.join() for name, rider in self.riders.items()}
+        state[KEY] = self.entries
+        self.views = LayerViews(self.model)
         self.views.link()
         self.group.follow(None if self.horizon is None else self.steps)
 
     def unlink(self) -> None:
         """Undo ``link``."""
+        self._relink()
         for rider in self.riders.values():
             rider.leave()
         self.views.unlink()
@@ -124,6 +132,31 @@ class Attachment:
         """Put into the state what compiled functions look up, if it is not there."""
         for rider in self.riders.values():
             rider.cell.capture()
+
+    def _step(self) -> mx.array:
+        self._relink()
+        return self.carrier._state["step"]
+
+    def _relink(self) -> None:
+        """Load what somebody has put in the place of the scalars in the state, and link them.
+
+        ``optimizer.state.update(loaded)`` replaces their entries without a word.
+        """
+        state: dict[str, Any] = self.carrier._state
+        entries = state.get(KEY)
+        if entries is self.entries and all(
+            entries.get(name) is rider.cell.arrays for name, rider in self.riders.items()
+        ):
+            return
+        if isinstance(entries, dict) and any(map(_is_traced, entries.values())):
+            raise ValueError(words.CUT_OFF)
+        loaded = dict(state)
+        self.entries = state[KEY] = {name: rider.cell.arrays for name, rider in self.riders.items()}
+        try:
+            load_all(self.loadables(loaded))
+        except BaseException:
+            state[KEY] = entries
+            raise
 
     # A saved state --------------------------------------------------------------
 
@@ -167,7 +200,19 @@ class Attachment:
             self.steps.count(done + 1)
             if self.horizon is not None:
                 self.group.notify()
+            else:
+                self._warn_if_idle()
         return updated
+
+    def _warn_if_idle(self) -> None:
+        """Warn when the scalars were never updated over a number of eager updates."""
+        self._updates += 1
+        if self._updates == UPDATES_UNTIL_WARNING:
+            riders = self.riders.items()
+            idle = [name for name, rider in riders if rider.cell.fresh and rider.leaf.changes]
+            if idle:
+                text = words.NEVER_UPDATED.format(names=", ".join(idle), updates=self._updates)
+                warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
 class AttachedOptimizer(Optimizer):
@@ -185,6 +230,20 @@ class AttachedOptimizer(Optimizer):
     def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
         """Apply the gradients, with the numbers of this step."""
         return self._attachment.update(self, gradients, parameters)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; one that is scheduled cannot be set while it is attached."""
+        if name not in PRIVATE:
+            of = [self, *members(self)] if name == "learning_rate" else [self]
+            if any(name in rates(one) or name in attributes(one) for one in of):
+                way_out = "detach(optimizer), assign it, and attach(optimizer) again."
+                checks.fail(
+                    f"optimizer.{name}", "left to its schedule while attached", value, way_out
+                )
+            if any(within(name, value)):
+                way_out = "detach(optimizer) first, assign it, and attach(optimizer) again."
+                checks.fail(f"optimizer.{name}", "a number while attached", value, way_out)
+        super().__setattr__(name, value)
 
     @property
     def state(self) -> Any:
@@ -231,8 +290,8 @@ def refuse_parameter() -> None:
     checks.fail("the optimizer's state", rule, KEY, way_out)
 
 
-def _is_traced(gradients: Any) -> bool:
-    arrays: list[mx.array] = list(dict(tree_flatten(gradients)).values())
+def _is_traced(tree: Any) -> bool:
+    arrays: list[mx.array] = list(dict(tree_flatten(tree)).values())
     return bool(arrays) and is_placeholder(arrays[0])
 
 

@@ -9,6 +9,8 @@ import mlx.nn as nn
 from mlx.optimizers import MultiOptimizer, Optimizer
 
 from ..number.scalar import ScheduledScalar
+from ..training.group import ScalarGroup
+from ..training.phases import Phases
 
 Found = Iterable[tuple[str, ScheduledScalar]]
 PRIVATE = ("_schedulers", "_state", "_attachment")
@@ -27,6 +29,8 @@ def within(name: str, value: Any) -> Found:
     """Yield the scalars in a value, by name: in lists, tuples and dicts too."""
     if isinstance(value, ScheduledScalar):
         yield name, value
+    elif isinstance(value, (ScalarGroup, Phases)):
+        yield from (value if isinstance(value, ScalarGroup) else value.group).items()
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             yield from within(f"{name}.{i}", item)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import mlx.core as mx
 
 from ..number import checks
-from ..number.cell import Arrays
+from ..number.cell import Arrays, Extra
 from ..number.scalar import Leaf, Loadable
 from .steps import StepCell, Steps
 
@@ -30,19 +30,24 @@ class Rider:
         self.driven = StepCell(self.free, leaf.value_at, cast("Steps", steps)) if follows else None
         self.cell = self.driven or self.free
 
-    def join(self) -> Arrays:
-        """Have the value kept in the cell; return the entry."""
+    def join(self, check: Callable[[], None]) -> Arrays:
+        """Have the value kept in the cell; return the entry.
+
+        Args:
+            check: What is called before an update: whether the entry is still in the state.
+        """
+        self._extra = Extra(check, self._saved)
         if self.driven:
             self.leaf.keep_in(self.driven)
             self.cell.arrays.pop("progress", None)
-        self.cell.extras += (self._saved,)
+        self.cell.extras += (self._extra,)
         self.cell.refresh()
         return self.cell.arrays
 
     def leave(self) -> None:
         """Undo ``join``; the scalar stays where it is in the run."""
         progress = self.leaf.progress
-        self.cell.extras = tuple([one for one in self.cell.extras if one != self._saved])
+        self.cell.extras = tuple([one for one in self.cell.extras if one is not self._extra])
         if not self.cell.extras:
             for key in ("progress", "observed"):
                 self.cell.arrays.pop(key, None)
@@ -73,9 +78,10 @@ class Rider:
 
     def _state_in(self, entry: Mapping[str, mx.array]) -> dict[str, Any]:
         """Return what ``state_dict`` was when an entry was saved."""
-        state: dict[str, Any] = {"progress": self.leaf.progress}
+        progress = 0.0  # which the step tells, if it drives
         if not self.driven:
-            (state["progress"],) = numbers_of(entry["progress"])
+            (progress,) = numbers_of(entry["progress"])
+        state: dict[str, Any] = {"progress": progress}
         if self.leaf.listeners:
             numbers = iter(numbers_of(entry["observed"]))
             state["observed"] = [one.memory_of(numbers) for one in self.leaf.listeners]
