@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import os
 import re
 import shutil
 import sys
 import textwrap
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,8 @@ from .training.phases import Phases
 NAMED = re.compile(r"(\w+)=(?!=)(.+)", re.DOTALL)
 POINTS = 400
 LARGEST_FILE = 1_000_000
+EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
+"""A number with an exponent, whether or not it has a point."""
 
 
 class _Parser(ArgumentParser):
@@ -65,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     try:
         given.run(given)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may be closed: scalars list >&-
+            sys.stdout.flush()
     except BrokenPipeError:  # as in "scalars list | head": nobody reads on
         sys.stdout = None
     except (ValueError, TypeError, OSError, ImportError, RecursionError) as error:
@@ -98,8 +102,9 @@ def _show(given: Namespace) -> None:
             for name, scalar in scalars.items()
         }
         columns = min(shutil.get_terminal_size().columns, 120)
-        text = chart(curves, label, given.log, sys.stdout.isatty(), columns)
-        encoding = sys.stdout.encoding or "utf-8"
+        color = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        text = chart(curves, label, given.log, color, columns)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(text.encode(encoding, "replace").decode(encoding))  # a terminal may know ASCII only
 
 
@@ -144,23 +149,31 @@ def _convert(given: Namespace) -> None:
 
 def _read(path: Path) -> Any:
     """Read plain data from a file."""
-    if path.stat().st_size > LARGEST_FILE:
+    if path.suffix not in (".json", ".toml", ".yaml", ".yml"):
+        checks.fail("FILE", "a .json, .toml or .yaml file", str(path), "Rename it.")
+    with path.open("rb") as file:  # a device may never end
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
         checks.fail("FILE", f"at most {LARGEST_FILE} bytes", str(path), "Write a shorter one.")
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
-        return json.loads(text)
-    if path.suffix == ".toml":
-        return _toml(text)
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            import yaml
-        except ImportError as error:
-            raise ImportError("YAML needs PyYAML: pip install pyyaml") from error
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"FILE must be YAML, got {error}") from error
-    return checks.fail("FILE", "a .json, .toml or .yaml file", str(path), "Rename it.")
+    text = content.decode("utf-8")
+    readers: dict[str, Callable[[str], Any]] = {".json": json.loads, ".toml": _toml}
+    return readers.get(path.suffix, _yaml)(text)
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError("YAML needs PyYAML: pip install pyyaml") from error
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """A loader that reads 1e-5 as a number, as mlx-lm's does; in YAML 1.1 it is a text."""
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"FILE must be YAML, got {error}") from error
 
 
 def _toml(text: str) -> Any:

@@ -246,3 +246,42 @@ def test_a_terminal_without_unicode() -> None:
     )  # fmt: skip
     assert ended.returncode == 0
     assert b"Traceback" not in ended.stderr
+
+
+def test_mlx_lms_own_notation_of_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """YAML 1.1 takes 1e-5 for a text; mlx-lm has a resolver of its own, and so has this."""
+    config = tmp_path / "lora.yaml"
+    config.write_text(
+        "iters: 1000\nlearning_rate: 1e-5\n"
+        "lr_schedule:\n  name: cosine_decay\n  arguments: [1e-5, 1000, 1e-7]\n"
+    )
+    text = run("convert", str(config), capsys=capsys)
+    assert text == "CosineAnnealing(start=1e-05, end=1e-07)\n"
+
+
+@pytest.mark.parametrize("name", ["endless.json", "endless"])
+def test_a_device_that_never_ends_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(SystemExit, match="2"):
+        main(["convert", str(tmp_path / name)])
+    assert "FILE must be" in capsys.readouterr().err
+
+
+def test_with_standard_output_closed() -> None:
+    command = f"{sys.executable} -m scalars list >&-"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_no_color(
+    no_color: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    text = run("show", "Linear(1, 0)", "--steps", "10", capsys=capsys)
+    assert ("\x1b" in text) is (no_color == "")

@@ -13,7 +13,7 @@ import mlx.optimizers as optim
 import numpy as np
 import pytest
 
-from scalars import Constant, CosineAnnealing, Linear, ScalarGroup, ScheduledScalar, Sequence
+from scalars import Constant, CosineAnnealing, Linear, ScalarGroup, ScheduledScalar
 from scalars.number import mlx_protocol
 
 from .helpers import Traced
@@ -226,7 +226,6 @@ RISING, FALLING = Linear(0.0, 0.1), Linear(0.1, 0.0)
         (RISING, bool, True),
         (FALLING, lambda s: s > 0, True),
         (RISING, lambda s: s >= 0.1, False),
-        (Sequence([0.0, Linear(0.0, 0.1)], [0.5]), lambda s: s > 0, True),
         (1 - RISING, lambda s: s == 1, False),
         (RISING, lambda s: s < s + 1, True),
         (RISING, lambda s: s - 0.1 * s > 0, True),

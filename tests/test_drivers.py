@@ -529,7 +529,10 @@ def test_layers_keep_the_dtype_of_the_model(dtype: mx.Dtype, compiled: bool) -> 
         plain.dropout._p_1 = 1 - rate.at(i / 4)
         plain.temperature = temperature.at(i / 4)
         plain.scales[0] = plain.temperature
-        ours, theirs = seeded(step, x), seeded(mx.compile(lambda x: plain(x)) if compiled else plain, x)
+        ours, theirs = (
+            seeded(step, x),
+            seeded(mx.compile(lambda x: plain(x)) if compiled else plain, x),
+        )
         assert ours.dtype == dtype
         if compiled:  # MLX fuses what is a constant there and an input here
             assert mx.allclose(ours, theirs, rtol=2e-2, atol=1e-2)

@@ -116,6 +116,7 @@ class Run:
         state = [self.model.state, self.optimizer.state]
         step = mx.compile(self.body, inputs=state, outputs=state) if self.compiled else self.body
         for i in range(first, last):
+            self.group["learning_rate"].update(i / 1000)
             at = [(i * 64 + j) % len(Y) for j in range(64)]
             before = tree_map(lambda a: a + 0, (self.model.parameters(), self.own_state()))
             loss, finite = step(X[at], Y[at])

@@ -217,3 +217,33 @@ def test_memory_is_bounded() -> None:
     tracemalloc.stop()
     assert len(recorder) == 100
     assert grown < 100_000
+
+
+@pytest.mark.parametrize("name", ["step", "progress"])
+def test_names_of_columns_are_refused(name: str) -> None:
+    message = f"a name of a scalar in Recorder must be one of your own, got '{name}'"
+    with pytest.raises(ValueError, match=message):
+        Recorder(ScalarGroup({name: Linear(0.0, 1.0)}))
+    group = ScalarGroup({name: Linear(0.0, 1.0)})
+    group.subscribe(Recorder())
+    with pytest.raises(ValueError, match=message):
+        group.update(0.5)
+
+
+@pytest.mark.parametrize("method", ["save", "to_csv", "to_jsonl"])
+def test_a_file_is_replaced_whole_or_not_at_all(method: str, tmp_path: Path) -> None:
+    group = ScalarGroup(lr=Linear(0.0, 1.0))
+    recorder = Recorder(group)
+    group.update(0.5)
+    path = tmp_path / "rows"
+    getattr(recorder, method)(path)
+    before = path.read_text()
+    recorder._rows.append({"step": 1, "progress": 1.0, "lr": object()})
+    if method == "to_csv":
+        recorder._names = lambda: ["step"]  # type: ignore[method-assign]
+    with pytest.raises((TypeError, ValueError)):
+        getattr(recorder, method)(path)
+    assert path.read_text() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["rows"]
+    with pytest.raises(TypeError, match="path must be a str or a Path, got True"):
+        getattr(recorder, method)(True)

@@ -41,6 +41,10 @@ class _OnDevice(Cell):
         """Return the value as it is on the device."""
         return Pair(self.arrays["value"])
 
+    def is_traced(self) -> bool:
+        """Return whether a function that captures the value is being traced."""
+        return mlx_protocol.is_placeholder(self.arrays["value"])
+
     def refuse_update(self, owner: object) -> None:
         """Let it pass: the progress has nothing to do with the value."""
 
@@ -106,6 +110,7 @@ class DynamicLossScale(Schedule):
     minimum: Positive = 1.0
 
     on_device = True
+    monotone_pieces = True
 
     def check_together(self) -> None:
         """Check that the scale starts in its range."""
@@ -154,7 +159,7 @@ class DynamicLossScale(Schedule):
             way_out = "Pass the finite that unscale returned."
             checks.fail("finite", "True or False", metric, way_out, wrong_type=True)
         scale, streak = self._cell.arrays["value"], self._cell.arrays["streak"] + 1
-        if mlx_protocol.is_tracing() and not mlx_protocol.is_placeholder(scale):
+        if mlx_protocol.is_tracing() and not self._cell.is_traced():
             raise ValueError(words.UNCAPTURED.format(name=repr(self)))
         grow = streak >= self.growth_interval
         grown = mx.where(grow, mx.minimum(scale * self.factor, LARGEST), scale)
@@ -204,9 +209,9 @@ class DynamicLossScale(Schedule):
 
     def __float__(self) -> float:
         """Return the scale now: waits for the device."""
-        if mlx_protocol.is_placeholder(scale := self._cell.arrays["value"]):
+        if self._cell.is_traced():
             raise ValueError(words.NO_FLOAT.format(name=repr(self)))
-        return _item(scale)
+        return _item(self._cell.arrays["value"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scale and what it counts, in plain numbers: waits for the device."""

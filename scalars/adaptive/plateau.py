@@ -68,6 +68,8 @@ class ReduceOnPlateau(Adaptive):
     cooldown: CountFrom0 = 0
     minimum: checks.Real = 0.0
 
+    monotone_pieces = True
+
     at_first: ClassVar = {"best": None, "bad": 0, "cooldown": 0, "reductions": 0}
     counted: ClassVar = "reductions"
 
@@ -105,7 +107,7 @@ class ReduceOnPlateau(Adaptive):
         return [{**self.at_first, "reductions": n} for n in (0, 1, 100_000)]
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
         value: Any = self.value
-        return value.knots  # type: ignore[no-any-return]
+        return value.edges  # type: ignore[no-any-return]

@@ -73,6 +73,8 @@ class ThresholdSwitch(Adaptive):
     scalars: Several
     conditions: Annotated[Sequence[Condition], _conditions]
 
+    monotone_pieces = True
+
     at_first: ClassVar = {"index": 0}
     counted: ClassVar = "index"
 
@@ -111,10 +113,10 @@ class ThresholdSwitch(Adaptive):
         return [{"index": i} for i in range(len(self.scalars))]
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
         scalars: Any = self.scalars
-        return tuple(sorted({knot for one in scalars for knot in one.knots}))
+        return tuple(sorted({edge for one in scalars for edge in one.edges}))
 
 
 def _holds(condition: Condition, metric: float) -> bool:

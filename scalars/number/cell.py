@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import mlx.core as mx
 
 from . import mlx_protocol, words
 from .mlx_protocol import is_placeholder, is_tracing
+from .words import warn
 
 
 class Pair(NamedTuple):
@@ -49,6 +49,7 @@ class Cell:
         "_ours",
         "_read_in_trace",
         "_unnoticed",
+        "_updates",
         "_updates_unread",
         "arrays",
         "extras",
@@ -70,6 +71,7 @@ class Cell:
         self.fresh = True
         self._ours: mx.array | None = None
         self._updates_unread = 0
+        self._updates = 0
         self._unnoticed = True
         self._read_in_trace = False
 
@@ -90,13 +92,17 @@ class Cell:
                 self._unnoticed, self._read_in_trace, self._updates_unread = False, tracing, 0
         return self.value
 
+    def is_traced(self) -> bool:
+        """Return whether a function that captures the value is being traced."""
+        return isinstance(self.read(use=False), Pair)
+
     def compared(self) -> None:
         """Remember that Python code decides something by the value: it is not frozen there."""
         self._updates_unread = 0
 
     def refuse_update(self, owner: object) -> None:
         """Raise ``ValueError`` while a function that captures the value is traced."""
-        if self.arrays and isinstance(self.read(use=False), Pair):
+        if self.arrays and self.is_traced():
             raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
         for extra in self.extras:
             extra.check()
@@ -122,10 +128,12 @@ class Cell:
             return
         self._updates_unread += 1
         self._unnoticed = True
+        self._updates = count = self._updates + 1
+        if not count & (count - 1) and is_tracing():  # at the 1st, 2nd, 4th, 8th ...: it takes time
+            warn(words.UPDATED_IN_TRACE.format(name=repr(owner)))
         if self._read_in_trace and changed and self._updates_unread > self.UPDATES_UNTIL_WARNING:
             self._read_in_trace = False
-            text = words.FROZEN.format(name=repr(owner), updates=self._updates_unread)
-            warnings.warn(text, RuntimeWarning, stacklevel=4)
+            warn(words.FROZEN.format(name=repr(owner), updates=self._updates_unread))
 
     def capture(self) -> Arrays:
         """Return the dict that ``mx.compile`` captures, and keep it up to date from now on."""

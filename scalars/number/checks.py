@@ -14,6 +14,8 @@ from functools import partial
 from numbers import Real as AnyReal
 from typing import Annotated, Any, NoReturn
 
+from . import words
+
 Check = Callable[[str, Any], Any]
 
 A_NUMBER = "Pass a number such as 0.001."
@@ -45,15 +47,27 @@ def real(
             fail(name, rule, value, way_out, wrong_type=True)
         if hasattr(type(value), "__mlx_array__"):
             fail(name, rule, value, SCALARS_CHANGE, wrong_type=True)
-        value = float(value)  # a NumPy scalar or a Fraction: its repr is not one of ours
     try:
         finite = math.isfinite(value)
-    except OverflowError:  # an int beyond the range of a double
+    except OverflowError:  # beyond the range of a double
         finite = False
     if not finite:
         fail(name, rule, value, way_out)
-    number: float = value
+    # A NumPy scalar or a Fraction becomes a float: its repr is not one of ours.
+    number: float = value if type(value) in (float, int) else float(value)
     return number
+
+
+def finite(scalar: Any, progress: float) -> None:
+    """Check that a scalar has a value at a progress, and that it is finite."""
+    got: object
+    try:
+        if math.isfinite(got := scalar.value_at(progress)):
+            return
+    except (ArithmeticError, ValueError) as error:
+        got = error
+    rule, way_out = "a finite number", "Choose arguments that give one at every progress."
+    fail(f"{scalar!r} at progress {progress:.4g}", rule, got, way_out)
 
 
 def bounded(rule: str, holds: Callable[[float], bool], way_out: str) -> Callable[..., float]:
@@ -140,7 +154,10 @@ def each(name: str, value: Any, check: Check) -> tuple[Any, ...]:
 
 
 def function(name: str, value: Any) -> Callable[..., Any]:
-    """Check that ``value`` can be called."""
+    """Check that ``value`` can be called, and is no scalar, which ignores its argument."""
+    if hasattr(type(value), "__mlx_array__"):
+        way_out = "A scalar is a number already: use it as it is."
+        fail(name, "a function of the progress", value, way_out, wrong_type=True)
     if not callable(value):
         way_out = "Pass a function such as lambda progress: 0.1 * (1 - progress)."
         fail(name, "a function of the progress", value, way_out, wrong_type=True)
@@ -169,13 +186,15 @@ def keys(name: str, value: Any, expected: Collection[str]) -> None:
 
 def progress(value: Any) -> float:
     """Check a progress: a real number of at least 0; above 1 the end value holds."""
-    if type(value) is float and 0.0 <= value < math.inf:
+    if type(value) is float and 0.0 <= value < 2.0:
         return value
     name, rule = "progress", "a finite real number of at least 0"
     way_out = "Pass step / total_steps, or use Horizon(total_steps).progress(step)."
     value = _item(name, value, "update()")
     if (number := real(name, value, rule, way_out)) < 0:
         fail(name, rule, value, way_out)
+    if number >= 2:
+        words.warn(words.STEPS)
     return float(number)
 
 

@@ -78,6 +78,31 @@ def power(a: P, b: Any) -> P:
     return result  # type: ignore[no-any-return]
 
 
+def floor_divide(a: Any, b: Any) -> Any:
+    """Return ``a // b``, where just below a whole number, by rounding, counts as that number.
+
+    So a count of steps that is written as a schedule, ``Linear(0, total) // every``, is exact.
+    """
+    quotient = a / b
+    if isinstance(quotient, HOST):
+        near = float(round(quotient))
+        return near if _is_near(quotient, near, 1e-12) else float(math.floor(quotient))
+    module = library(quotient)
+    near, tolerance = module.round(quotient), 4e-7 if module is mx else 1e-12
+    return module.where(_is_near(quotient, near, tolerance), near, module.floor(quotient))
+
+
+def remainder(a: Any, b: Any) -> Any:
+    """Return ``a % b``, 0 where ``a / b`` is a whole number but for rounding."""
+    quotient, whole = a / b, floor_divide(a, b)
+    tolerance = 4e-7 if isinstance(quotient, mx.array) else 1e-12
+    return where(_is_near(quotient, whole, tolerance), 0.0 * quotient, a - b * whole)
+
+
+def _is_near(quotient: Any, whole: Any, tolerance: float) -> Any:
+    return abs(quotient - whole) <= tolerance * maximum(abs(quotient), 1.0)
+
+
 def growth(factor: float, x: P) -> P:
     """Return ``factor ** x`` for a factor above 0, which may be too small for float32."""
     if isinstance(x, mx.array):

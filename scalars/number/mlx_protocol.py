@@ -13,8 +13,11 @@ traced. All that the package knows about it is in this file:
 from __future__ import annotations
 
 import struct
+import sys
 
 import mlx.core as mx
+
+PACKAGE = __name__.rpartition(".")[0]
 
 
 class ProtocolArray(mx.array):
@@ -109,6 +112,15 @@ def _transforms() -> bool:
     except RuntimeError:
         return False
     return False
+
+
+def asked_by_mlx() -> bool:
+    """Return whether MLX's own code has called the package, and not that of a user."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(PACKAGE):
+        frame = frame.f_back
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] == "mlx"
 
 
 def weak_dtype(array: mx.array) -> mx.Dtype:

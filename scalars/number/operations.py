@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 from . import functions
@@ -21,18 +23,43 @@ class Operation(NamedTuple):
     function: Callable[..., Any]
     exact_remainder: bool = False
     """Whether it distributes over a sum of a value and what its rounding left over."""
+    partial: bool = False
+    """Whether it has no result for some numbers."""
+    of_scalars: Callable[..., Any] | None = None
+    """What stands for the function in an expression, where it differs from that of arrays."""
 
     def of(self, numbers: Sequence[Any]) -> Any:
         """Return the result for numbers, of which some may be a ``Pair``."""
+        function = self.of_scalars or self.function
         if Pair not in map(type, numbers):
-            return self.function(*numbers)
-        result = self.function(*[x.value if isinstance(x, Pair) else x for x in numbers])
+            return function(*numbers)
+        result = function(*[x.value if isinstance(x, Pair) else x for x in numbers])
         if self.exact_remainder:
             # In the graph values are float32: 1 - beta has lost digits of beta.
             rests = [x.rest if isinstance(x, Pair) else 0.0 for x in numbers]
             if any(not isinstance(rest, float) for rest in rests):
                 result = result + self.function(*rests)
         return Pair(result)
+
+    def bounds(self, of_operands: Sequence[Any]) -> tuple[float, float]:
+        """Return bounds of the result, from numbers and from pairs of bounds of the operands.
+
+        It is largest, and smallest, where each operand is at one end of its range.
+        """
+        pairs = [x if isinstance(x, tuple) else (x, x) for x in of_operands]
+        zero = pairs[-1][0] <= 0 <= pairs[-1][1]
+        if self.name == "absolute" and zero:
+            return 0.0, max(-pairs[0][0], pairs[0][1])
+        power = self.name == "power" and pairs[0][0] > 0
+        if self.partial and not power and (zero or self.name != "divide"):
+            return -math.inf, math.inf
+        try:
+            corners = [self.function(*corner) for corner in product(*pairs)]
+        except OverflowError:
+            return -math.inf, math.inf
+        if any(map(math.isnan, corners)):
+            return -math.inf, math.inf
+        return min(corners), max(corners)
 
     def __reduce__(self) -> tuple[Callable[[str], Operation], tuple[str]]:
         """Pickle by name."""
@@ -49,10 +76,10 @@ OPERATIONS = {
         Operation("add", "+", operator.add, exact_remainder=True),
         Operation("subtract", "-", operator.sub, exact_remainder=True),
         Operation("multiply", "*", operator.mul),
-        Operation("divide", "/", operator.truediv),
-        Operation("floor_divide", "//", operator.floordiv),
-        Operation("remainder", "%", operator.mod),
-        Operation("power", "**", functions.power),
+        Operation("divide", "/", operator.truediv, partial=True),
+        Operation("floor_divide", "//", operator.floordiv, False, True, functions.floor_divide),
+        Operation("remainder", "%", operator.mod, False, True, functions.remainder),
+        Operation("power", "**", functions.power, partial=True),
         Operation("negative", "-", operator.neg),
         Operation("absolute", "", operator.abs),
         Operation("minimum", "", functions.minimum),

@@ -13,13 +13,14 @@ Both fold an expression over its leaves, and each leaf asks its cell.
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar, copy_context
 from copy import deepcopy
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union, cast, overload
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
 
 Self = TypeVar("Self", bound="ScheduledScalar")
 LeafSelf = TypeVar("LeafSelf", bound="Leaf")
-EVENLY = tuple(i / 512 for i in range(513))
+JUST_BEFORE = 4e-9
+"""How far before an edge what was there until then still holds, for certain."""
 SUPPOSED: ContextVar[Mapping[int, Any]] = ContextVar("SUPPOSED", default=MappingProxyType({}))
 """What adaptive scalars, by their ``id``, are supposed to remember: to find a range."""
 
@@ -245,8 +247,8 @@ class ScheduledScalar(Conversions):
         return ByStep(self, total_or_horizon)
 
     @cached_property
-    def extent(self) -> tuple[float, float]:
-        """The smallest and the largest value of the whole schedule."""
+    def samples(self) -> tuple[float, ...]:
+        """The values at the ``knots``, for all that adaptive scalars may come to remember."""
         listeners = listeners_of(self.leaves)
 
         def values(*memories: Any) -> list[float]:
@@ -255,13 +257,36 @@ class ScheduledScalar(Conversions):
 
         # In a copied context: what is supposed there is known nowhere else.
         possible = product(*[listener.possible for listener in listeners])
-        found = [value for m in possible for value in copy_context().run(values, *m)]
-        return min(found), max(found)
+        return tuple([value for m in possible for value in copy_context().run(values, *m)])
 
     @property
+    def extent(self) -> tuple[float, float]:
+        """The smallest and the largest value of the whole schedule, at its ``knots``."""
+        return min(self.samples), max(self.samples)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Numbers that the value is never below, and never above: infinite if none are known."""
+        return self.extent if self.monotone else (-math.inf, math.inf)
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Progresses between 0 and 1, increasing, where something begins or jumps."""
+        return tuple(sorted({edge for leaf in self.leaves for edge in leaf.edges}))
+
+    @property
+    def monotone(self) -> bool:
+        """Whether the value only rises or only falls between two edges: its range is known then."""
+        return False
+
+    @cached_property
     def knots(self) -> tuple[float, ...]:
         """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return tuple(sorted({knot for leaf in self.leaves for knot in leaf.knots}))
+        ends = (0.0, *self.edges, 1.0)
+        points = max(2, min(256, 2048 // len(ends)))
+        knots = {a + (b - a) * i / points for a, b in pairwise(ends) for i in range(points)}
+        before = {edge - JUST_BEFORE for edge in self.edges if edge > JUST_BEFORE}
+        return tuple(sorted({*knots, *before, 1.0}))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the scalar is, in plain numbers that JSON can hold."""
@@ -350,7 +375,7 @@ class ScheduledScalar(Conversions):
                 that does not capture the state, which would freeze the value.
         """
         if isinstance(step, mx.array):
-            frozen = [leaf for leaf in self.leaves if not leaf._is_traced()]
+            frozen = [leaf for leaf in self.leaves if not leaf._cell.is_traced()]
             if frozen and mlx_protocol.is_tracing() and mlx_protocol.is_placeholder(step):
                 if any(leaf.changes for leaf in frozen):
                     raise ValueError(words.BLIND.format(name=repr(self)))
@@ -365,22 +390,42 @@ class ScheduledScalar(Conversions):
         return value
 
     def _compare(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
-        """Return the answer of a comparison with a number or a scalar."""
+        """Return the answer of a comparison with a number or a scalar.
+
+        In a trace it must be the answer for the whole run, as the graph keeps it. The code of
+        MLX asks to leave out what has no effect (``if self.weight_decay != 0``): it gets the
+        answer for the inside of the range. So does anybody else, if the value only touches
+        the bound at a moment.
+        """
         leaves = leaves_of((self, other) if isinstance(other, ScheduledScalar) else (self,))
-        if not any(leaf._is_traced() for leaf in leaves):
+        if not any(leaf._cell.is_traced() for leaf in leaves):
             for leaf in leaves:
                 leaf._cell.compared()
-            return compare(float(self), float(other))
-        if isinstance(other, ScheduledScalar):
-            return (self - other)._compare(compare, 0.0)
-        low, high = self.extent
-        if low == high:
-            return compare(low, other)
-        if low < other < high:
+            return bool(compare(float(self), _number(other)))
+        scalar, bound = (self - other, 0.0) if isinstance(other, ScheduledScalar) else (self, other)
+        answer = scalar._settled(compare, bound, shortcut=mlx_protocol.asked_by_mlx())
+        if answer is None:
             symbol = words.COMPARISONS[compare.__name__]
             raise ValueError(words.UNSETTLED.format(s=repr(self), symbol=symbol, other=other))
-        # The bound is outside of the range, or its edge: the answer of the inside.
-        return compare((low + high) / 2, other)
+        return answer
+
+    def _settled(
+        self, compare: Callable[[Any, Any], bool], bound: float, shortcut: bool
+    ) -> bool | None:
+        """Return the answer of a comparison for the whole run, or ``None`` if there is none."""
+        low, high = self.bounds
+        equality = compare in (operator.eq, operator.ne)
+        outside = not low <= bound <= high or low == high
+        if outside or (not equality and compare(low, bound) == compare(high, bound)):
+            return compare(low, bound)
+        low, high = self.extent
+        if low < bound < high:
+            return compare is operator.ne if shortcut and equality else None
+        stays = any(a == b == bound for a, b in pairwise(self.samples))
+        certain = self.monotone or self.bounds != (-math.inf, math.inf)
+        if not shortcut and (stays or not certain):
+            return None
+        return compare((low + high) / 2, bound)
 
     # Python -------------------------------------------------------------------
 
@@ -460,9 +505,9 @@ class Leaf(ScheduledScalar):
     """Whether compiled functions change the value, whatever the progress is."""
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return EVENLY
+    def edges(self) -> tuple[float, ...]:
+        """Progresses between 0 and 1, increasing, where something begins or jumps."""
+        return ()
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -471,9 +516,6 @@ class Leaf(ScheduledScalar):
 
     def _read(self) -> float | Pair:
         return self._cell.read()
-
-    def _is_traced(self) -> bool:
-        return isinstance(self._cell.read(use=False), Pair)
 
     def __float__(self) -> float:
         """Return the value now, in double precision."""
@@ -501,12 +543,14 @@ class Leaf(ScheduledScalar):
     @property
     def progress(self) -> float:
         """The progress last given; 0 in a new scalar."""
+        if self._cell.is_traced():
+            raise ValueError(words.NO_PROGRESS)
         return self._cell.progress
 
     @property
     def changes(self) -> bool:
-        """Whether the schedule has more than one value."""
-        return self.extent[0] != self.extent[1]
+        """Whether the schedule may have more than one value."""
+        return not self.monotone or self.extent[0] != self.extent[1]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -542,9 +586,25 @@ Loadable: TypeAlias = tuple[Leaf, float | None, list[tuple[Any, Any]]]
 Operand: TypeAlias = Union[ScheduledScalar, float]  # noqa: UP007 - evaluated at run time
 
 
+LARGE = 1e308
+
+
+def _number(value: Any) -> Any:
+    """Return a number that floats can be compared with: what is beyond them stays."""
+    try:
+        return float(value)
+    except OverflowError:
+        return value
+
+
 def _operand(value: Any) -> Operand:
     """Return an operand whose repr is an expression: not a Fraction or a NumPy scalar."""
-    return value if isinstance(value, ScheduledScalar) else float(value)
+    if isinstance(value, ScheduledScalar):
+        return value
+    number = _number(value)
+    if not isinstance(number, float) or math.isnan(number):
+        checks.fail("an operand", "a number in the range of a float", value, checks.A_NUMBER)
+    return number
 
 
 class Expression(ScheduledScalar):
@@ -565,8 +625,29 @@ class Expression(ScheduledScalar):
 
     def __init__(self, operation: Operation, *operands: Any) -> None:
         self.operation = operation
-        self.operands = tuple([x if type(x) in HOST else _operand(x) for x in operands])
+        self.operands = tuple(
+            [x if type(x) in HOST and -LARGE < x < LARGE else _operand(x) for x in operands]
+        )
         self._nested = Expression in map(type, self.operands)
+        if operation.partial:
+            self._refuse_infinite()
+
+    def _refuse_infinite(self) -> None:
+        """Raise ``ValueError`` if the operation has no finite result somewhere in the run."""
+        if all(map(math.isfinite, self.operation.bounds([_bounds(x) for x in self.operands]))):
+            return
+        if not all(map(math.isfinite, (end for x in self.operands for end in _bounds(x)))):
+            return  # of a function nothing is known beforehand
+        for knot in self.knots:
+            checks.finite(self, knot)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Numbers that the value is never below, and never above."""
+        low, high = self._fold(
+            lambda scalar: scalar.bounds, lambda node, x: node.operation.bounds(x)
+        )
+        return low, high
 
     @cached_property
     def own_dtype(self) -> mx.Dtype | None:  # type: ignore[override] # of a view among the operands
@@ -636,6 +717,10 @@ class Expression(ScheduledScalar):
         return str(self._fold(repr, _written))
 
 
+def _bounds(operand: Operand) -> tuple[float, float]:
+    return operand.bounds if isinstance(operand, ScheduledScalar) else (operand, operand)
+
+
 def _written(node: Expression, operands: list[Any]) -> str:
     symbol = node.operation.symbol
     shown = [x if isinstance(x, str) else repr(x) for x in operands]
@@ -676,6 +761,16 @@ class View(ScheduledScalar):
         """The scalars that hold a progress, each once."""
         return self.scalar.leaves
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Those of the scalar."""
+        return self.scalar.bounds
+
+    @property
+    def monotone(self) -> bool:
+        """Whether the scalar is."""
+        return self.scalar.monotone
+
     def value_at(self, progress: functions.P) -> functions.P:
         """Return the scalar's value at ``progress``."""
         return self.scalar.value_at(progress)
@@ -712,12 +807,11 @@ class Handed(View):
     def _read(self) -> float | Pair:
         return self._value
 
-    def _compare(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
-        """Return the answer for the inside of the range: a shortcut of the optimizer's code."""
-        low, high = self.extent
-        if compare in (operator.eq, operator.ne) and low < other < high:
-            return compare is operator.ne
-        return super()._compare(compare, other)
+    def _settled(
+        self, compare: Callable[[Any, Any], bool], bound: float, shortcut: bool
+    ) -> bool | None:
+        """Return the answer for the inside of the range: only the optimizer's code asks."""
+        return super()._settled(compare, bound, shortcut=True)
 
 
 def leaves_of(scalars: Iterable[ScheduledScalar]) -> tuple[Leaf, ...]:
@@ -774,6 +868,8 @@ def observe_all(name: str, leaves: Iterable[Leaf], metric: float) -> None:
     metric = checks.metric(metric)
     for listener, memory in [(one, one.after(metric)) for one in listeners]:
         listener.remember(memory)
+    if mlx_protocol.is_tracing():
+        words.warn(words.UPDATED_IN_TRACE.format(name=name).replace("update", "observe"))
 
 
 Real.register(ScheduledScalar)  # type: ignore[type-abstract]

@@ -1,4 +1,9 @@
-"""What the package says when a compiled function would keep a value for ever."""
+"""What the package says when a value would be wrong, or kept for ever, without a word."""
+
+import sys
+import warnings
+
+PACKAGE = __name__.partition(".")[0]
 
 FROZEN = """\
 {name} was read while a function was being traced and never again, while it was \
@@ -36,6 +41,16 @@ a float would be a constant of the graph for ever. Use the scalar itself, or \
 scalar.array where an array is needed; where only a Python float will do, keep that \
 code out of the compiled function, or capture neither scalar.state nor attach."""
 
+UPDATED_IN_TRACE = """\
+{name} is updated inside a function that is being traced. In a compiled function that \
+happens once, when it is traced: call update() before the function, and capture the state \
+of the scalar. In an eager gradient, too, update() belongs before it."""
+
+STEPS = """\
+The progress is 2 or more: it is the part of the run that is done, from 0 to 1, and not a \
+number of steps. Pass step / total_steps, or Horizon(total_steps).progress(step). Above 1 \
+every schedule has its end value."""
+
 NO_UPDATE = """\
 {name} cannot be updated while mx.compile traces a function that captures its state: \
 the new value would be a constant of the graph for ever. Call update() before the \
@@ -50,6 +65,11 @@ HALF_CAPTURED = """\
 A function captures a part of what an optimizer with a horizon needs: the step of the \
 optimizer without the scalars that follow it, or the scalars without the step. Capture \
 optimizer.state as a whole: mx.compile(step, inputs=[..., optimizer.state], outputs=[...])."""
+
+LOST_STEP = """\
+The step of the optimizer is not known: a call of a compiled function has failed, and has left \
+a placeholder of MLX in its place, as in everything else that it captures. Load a checkpoint, \
+or set optimizer.state["step"]."""
 
 NO_PROGRESS = """\
 The progress is not known while mx.compile traces a function that captures \
@@ -66,3 +86,11 @@ answer of this moment for ever. Compare outside of the compiled function, or cho
 the graph: mx.where(scalar.array {symbol} {other}, ...)."""
 
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the caller that is not in this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, RuntimeWarning, stacklevel=level)

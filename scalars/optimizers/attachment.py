@@ -10,7 +10,6 @@ back whatever happens, and nothing is global. In a trace the numbers are live sc
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,14 +87,16 @@ class Attachment:
         """Raise if the optimizer is under way, and the scalars know nothing of it."""
         if not (step := self.carrier.step.item()):
             return
-        riders = self.riders.items()
-        fresh = [name for name, rider in riders if rider.cell.fresh and rider.leaf.changes]
-        if fresh:
+        if fresh := self._never_updated():
             rule = f"told how far the run is, as the optimizer has made {step} steps"
             way_out = (
                 "Load a state that was saved with the scalars, or update(progress) them first."
             )
             checks.fail(", ".join(fresh), rule, "progress 0.0", way_out)
+
+    def _never_updated(self) -> list[str]:
+        leaves = {name: rider.leaf for name, rider in self.riders.items()}
+        return [n for n, x in leaves.items() if x._cell.fresh and x.changes and not x.on_device]
 
     def link(self, loadables: list[Loadable]) -> None:
         """Give the optimizers their class, and put the scalars into the state."""
@@ -207,12 +208,9 @@ class Attachment:
     def _warn_if_idle(self) -> None:
         """Warn when the scalars were never updated over a number of eager updates."""
         self._updates += 1
-        if self._updates == UPDATES_UNTIL_WARNING:
-            riders = self.riders.items()
-            idle = [name for name, rider in riders if rider.cell.fresh and rider.leaf.changes]
-            if idle:
-                text = words.NEVER_UPDATED.format(names=", ".join(idle), updates=self._updates)
-                warnings.warn(text, RuntimeWarning, stacklevel=4)
+        if self._updates == UPDATES_UNTIL_WARNING and (idle := self._never_updated()):
+            names = ", ".join(idle)
+            words.warn(words.NEVER_UPDATED.format(names=names, updates=self._updates))
 
 
 class AttachedOptimizer(Optimizer):

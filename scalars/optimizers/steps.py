@@ -35,7 +35,10 @@ class Steps:
             return count
         if is_placeholder(here):
             return here
-        count = int(here.item())  # type: ignore[arg-type] # it was loaded, or counted in a graph
+        try:  # it was loaded, or counted in a graph
+            count = int(here.item())  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise ValueError(words.LOST_STEP) from error
         self._known = (here, count)
         return count
 

@@ -32,6 +32,8 @@ class Constant(Schedule):
 
     value: Real
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return the value."""
         return self.value + 0 * progress
@@ -61,6 +63,8 @@ class Linear(Schedule):
 
     start: Real
     end: Real
+
+    monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
         """Return start + (end - start) p."""
@@ -98,6 +102,8 @@ class Polynomial(Schedule):
     end: Real
     power: Positive = 2.0
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return end + (start - end) (1 - p)^power."""
         return mix(self.end, self.start, power(1 - progress, self.power))
@@ -134,6 +140,8 @@ class CosineAnnealing(Schedule):
     start: Real
     end: Real = 0.0
     power: Positive = 1.0
+
+    monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
         """Return end + (start - end) ((1 + cos(pi p)) / 2)^power."""
@@ -185,6 +193,8 @@ class Exponential(Schedule):
                 "end of Exponential", f"of the sign of start, {self.start!r}", self.end, way_out
             )
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return start (end / start)^p."""
         return geometric(self.start, self.end, progress)
@@ -219,6 +229,8 @@ class InverseSqrt(Schedule):
 
     start: Real
     timescale: Positive
+
+    monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
         """Return start / sqrt(1 + p / timescale)."""
@@ -258,6 +270,8 @@ class InverseTime(Schedule):
             way_out = "Pass a number such as 3.0."
             checks.fail("rate of InverseTime", "above -1: 1 + rate divides", self.rate, way_out)
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return start / (1 + rate p)."""
         return self.start / (1 + self.rate * progress)
@@ -296,6 +310,8 @@ class Tanh(Schedule):
     lower: Real = -7.0
     upper: Real = 3.0
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return end + (start - end) (1 - tanh(z)) / 2, which is 1 / (1 + e^2z)."""
         z = self.lower * (1 - progress) + self.upper * progress
@@ -330,6 +346,8 @@ class Rex(Schedule):
 
     start: Real
     end: Real = 0.0
+
+    monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
         """Return end + (start - end) (1 - p) / (1 - p / 2)."""

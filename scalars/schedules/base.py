@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import Field, FrozenInstanceError, dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_type_hints
 
+from ..number import checks
 from ..number.cell import Cell
 from ..number.checks import Check
 from ..number.scalar import Leaf, ScheduledScalar, leaves_of, listeners_of
@@ -65,6 +66,9 @@ class Schedule(Leaf):
         self.listeners = self._find_listeners()
         for listener in self.listeners:
             listener.owners.add(self)
+        if self.monotone_pieces:
+            for progress in (0.0, *self.edges[:8], *self.edges[-8:], 1.0):
+                checks.finite(self, progress)
         self._cell = self._make_cell()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -74,12 +78,21 @@ class Schedule(Leaf):
             raise FrozenInstanceError(f"cannot change {name} of {type(self).__name__}: {way_out}")
         super().__setattr__(name, value)
 
+    monotone_pieces: ClassVar[bool] = False
+    """Whether the value only rises or falls between two ``edges``, if what is inside does."""
+
+    @property
+    def monotone(self) -> bool:
+        """Whether the value only rises or only falls between two edges: its range is known then."""
+        inside = [one for value in self._arguments().values() for one in _scalars_in(value)]
+        return self.monotone_pieces and all(one.monotone for one in inside)
+
     def check_together(self) -> None:
         """Check what concerns several fields; they are checked one by one before."""
 
     def _find_listeners(self) -> tuple[Any, ...]:
-        nested = [leaf for value in self._arguments().values() for leaf in _leaves_in(value)]
-        return listeners_of(nested)
+        inside = [one for value in self._arguments().values() for one in _scalars_in(value)]
+        return listeners_of(leaves_of(inside))
 
     def _make_cell(self) -> Cell:
         return Cell(float(self.value_at(0.0)))
@@ -126,7 +139,7 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
-def _leaves_in(value: Any) -> tuple[Leaf, ...]:
-    """Return the leaves of the schedules in a field: of one, or of a tuple of them."""
+def _scalars_in(value: Any) -> list[ScheduledScalar]:
+    """Return the scalars in a field: one, or those in a tuple."""
     items = value if isinstance(value, tuple) else (value,)
-    return leaves_of(item for item in items if isinstance(item, ScheduledScalar))
+    return [item for item in items if isinstance(item, ScheduledScalar)]

@@ -13,7 +13,7 @@ from ..number.scalar import ScheduledScalar
 from .annealing import Constant
 from .base import Schedule
 from .curves import CurveName, along
-from .spans import HOST_TOLERANCE, equal_spans, knots_of, piecewise
+from .spans import HOST_TOLERANCE, edges_of_spans, equal_spans, inner, inner_spans, piecewise
 
 
 def scalar(name: str, value: Any) -> ScheduledScalar:
@@ -68,6 +68,8 @@ class Sequence(Schedule):
     schedules: Several
     boundaries: Boundaries
 
+    monotone_pieces = True
+
     def check_together(self) -> None:
         """Check that there is a boundary between any two schedules."""
         checks.one_fewer("boundaries of Sequence", self.boundaries, self.schedules, "schedules")
@@ -78,9 +80,10 @@ class Sequence(Schedule):
         return piecewise(progress, self.boundaries, lambda i, p: schedules[i].value_at(p))
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of(self.boundaries, self.schedules)
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        schedules: Any = self.schedules
+        return edges_of_spans(self.boundaries, schedules)
 
 
 class Warmup(Schedule):
@@ -121,6 +124,8 @@ class Warmup(Schedule):
     start: Real = 0.0
     curve: CurveName = "linear"
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return the value on the way up, or the schedule's."""
         schedule: Any = self.schedule
@@ -133,9 +138,9 @@ class Warmup(Schedule):
         return piecewise(progress, (self.fraction,), piece)
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of((self.fraction,), (self.schedule, self.schedule))
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        return edges_of_spans((self.fraction,), (None, self.schedule))
 
 
 class WarmupStableDecay(Schedule):
@@ -178,6 +183,8 @@ class WarmupStableDecay(Schedule):
     end: Real = 0.0
     curve: CurveName = "linear"
 
+    monotone_pieces = True
+
     def check_together(self) -> None:
         """Check that warm-up and decay fit into the run."""
         if self.warmup + self.decay > 1 + HOST_TOLERANCE:
@@ -192,14 +199,14 @@ class WarmupStableDecay(Schedule):
                 return along("linear", self.start, self.peak, p)
             return self.peak + 0 * p if i == 1 else along(self.curve, self.peak, self.end, p)
 
-        return piecewise(progress, self._edges(), piece)
+        return piecewise(progress, self._phase_ends(), piece)
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of(self._edges())
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        return inner(self._phase_ends())
 
-    def _edges(self) -> tuple[float, float]:
+    def _phase_ends(self) -> tuple[float, float]:
         return self.warmup, max(self.warmup, 1 - self.decay)
 
 
@@ -213,11 +220,11 @@ class Repeat(Schedule):
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
-        times: How often it runs, n, at least 1.
+        times: How often it runs, n, from 1 to 1,000,000.
         decay: The factor d from one time to the next. Default: ``1.0``.
 
     Raises:
-        ValueError: ``times`` is below 1, or ``decay`` is infinite or NaN.
+        ValueError: ``times`` is out of its range, or ``decay`` is infinite or NaN.
         TypeError: ``schedule`` is neither a scalar nor a number, ``times`` is not a
             whole number, or ``decay`` not a number.
 
@@ -234,6 +241,14 @@ class Repeat(Schedule):
     times: Count
     decay: Real = 1.0
 
+    monotone_pieces = True
+
+    def check_together(self) -> None:
+        """Check that each time takes a part of the run that can be told from the next."""
+        if self.times > 1_000_000:
+            rule, way_out = "at most 1,000,000", "Repeat it less often."
+            checks.fail("times of Repeat", rule, self.times, way_out)
+
     def value_at(self, progress: P) -> P:
         """Return decay^i schedule(n p - i)."""
         schedule: Any = self.schedule
@@ -241,9 +256,12 @@ class Repeat(Schedule):
         return self.decay**i * schedule.value_at(p)  # type: ignore[no-any-return]
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of([i / self.times for i in range(1, self.times)])
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        schedule: Any = self.schedule
+        starts = [0, *inner_spans(self.times)]
+        within = [(i + edge) / self.times for i in starts for edge in (0.0, *schedule.edges)]
+        return inner(within)
 
 
 class Reversed(Schedule):
@@ -268,16 +286,18 @@ class Reversed(Schedule):
 
     schedule: Nested
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return schedule(1 - p)."""
         schedule: Any = self.schedule
         return schedule.value_at(1 - progress)  # type: ignore[no-any-return]
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
         schedule: Any = self.schedule
-        return tuple([1 - knot for knot in reversed(schedule.knots)])
+        return tuple([1 - edge for edge in reversed(schedule.edges)])
 
 
 class Truncated(Schedule):
@@ -304,17 +324,18 @@ class Truncated(Schedule):
     schedule: Nested
     end: Annotated[float, checks.span]
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return schedule(end p)."""
         schedule: Any = self.schedule
         return schedule.value_at(self.end * progress)  # type: ignore[no-any-return]
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
         schedule: Any = self.schedule
-        within = {knot / self.end for knot in schedule.knots if knot < self.end}
-        return tuple(sorted({*within, 0.0, 1.0}))
+        return inner([edge / self.end for edge in schedule.edges])
 
 
 class Warp(Schedule):
@@ -344,13 +365,15 @@ class Warp(Schedule):
     schedule: Nested
     power: Positive
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return schedule(p^power)."""
         schedule: Any = self.schedule
         return schedule.value_at(progress**self.power)  # type: ignore[no-any-return]
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
         schedule: Any = self.schedule
-        return tuple(sorted({knot ** (1 / self.power) for knot in schedule.knots}))
+        return inner([edge ** (1 / self.power) for edge in schedule.edges])

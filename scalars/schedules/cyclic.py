@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from ..number.functions import P, growth, minimum
 from .annealing import CosineAnnealing
 from .base import Schedule
 from .curves import CurveName, along
-from .spans import HOST_TOLERANCE, equal_spans, knots_of, piecewise
+from .spans import HOST_TOLERANCE, equal_spans, inner, inner_spans, piecewise
 
 MODES = ("triangular", "triangular2", "exp_range")
 MOST_CYCLES = 10_000
@@ -62,15 +63,17 @@ class CosineAnnealingWarmRestarts(Schedule):
     cycle_mult: Positive = 1.0
     decay: Real = 1.0
 
+    monotone_pieces = True
+
     def check_together(self) -> None:
         """Check that the cycles fill the run."""
-        if len(self.edges) > MOST_CYCLES:
+        if self.cycle_mult != 1 and len(self._ends) > MOST_CYCLES:
             rule = f"so large that {MOST_CYCLES:,} cycles fill the run"
             way_out = "Make it larger, or the first cycle longer."
             checks.fail("cycle_mult of CosineAnnealingWarmRestarts", rule, self.cycle_mult, way_out)
 
     @cached_property
-    def edges(self) -> tuple[float, ...]:
+    def _ends(self) -> tuple[float, ...]:
         """Where the cycles end; the last one at the end of the run, or after it."""
         edges, length = [self.first_cycle], self.first_cycle
         while edges[-1] < 1 - HOST_TOLERANCE and len(edges) <= MOST_CYCLES:
@@ -83,16 +86,19 @@ class CosineAnnealingWarmRestarts(Schedule):
         if self.cycle_mult == 1:
             i, x = equal_spans(progress, self.first_cycle)
             return self._cycle(i, x)  # type: ignore[no-any-return]
-        return piecewise(progress, self.edges[:-1], self._cycle, end=self.edges[-1])
+        return piecewise(progress, self._ends[:-1], self._cycle, end=self._ends[-1])
 
     def _cycle(self, i: Any, x: P) -> P:
         top = self.start * self.decay**i
         return self.end + (top - self.end) * CosineAnnealing.fall(x)  # type: ignore[no-any-return]
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of(self.edges[:-1])
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        if self.cycle_mult == 1:
+            count = math.ceil(1 / self.first_cycle - HOST_TOLERANCE)
+            return inner([i * self.first_cycle for i in inner_spans(count)])
+        return inner(self._ends[:-1])
 
 
 class Cyclic(Schedule):
@@ -146,11 +152,17 @@ class Cyclic(Schedule):
         return self.low + (self.high - self.low) * triangle  # type: ignore[no-any-return]
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        ends = [i * self.cycle for i in range(int(1 / self.cycle) + 1)]
-        tops = [end + self.rise * self.cycle for end in ends]
-        return knots_of(sorted(edge for edge in {*ends, *tops} if 0 < edge < 1))
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        count = math.ceil(1 / self.cycle - HOST_TOLERANCE)
+        starts = [0, *inner_spans(count)]
+        tops = [(i + self.rise) * self.cycle for i in starts]
+        return inner(sorted({*tops, *[i * self.cycle for i in starts]}))
+
+    @property
+    def monotone(self) -> bool:
+        """Whether that is exact: what shrinks all the time has its top a little earlier."""
+        return self.mode != "exp_range"
 
 
 class OneCycle(Schedule):
@@ -198,6 +210,8 @@ class OneCycle(Schedule):
     curve: CurveName = "cosine"
     three_phase: Annotated[bool, checks.flag] = False
 
+    monotone_pieces = True
+
     def check_together(self) -> None:
         """Check that three phases fit into the run."""
         if self.three_phase and self.warmup >= 0.5:
@@ -213,12 +227,12 @@ class OneCycle(Schedule):
         def piece(i: int, p: P) -> P:
             return along(self.curve, values[i], values[i + 1], p)
 
-        return piecewise(progress, self._edges(), piece)
+        return piecewise(progress, self._phase_ends(), piece)
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of(self._edges())
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        return self._phase_ends()
 
-    def _edges(self) -> tuple[float, ...]:
+    def _phase_ends(self) -> tuple[float, ...]:
         return (self.warmup, 2 * self.warmup) if self.three_phase else (self.warmup,)

@@ -11,7 +11,7 @@ from ..number.checks import Boundaries, Real
 from ..number.functions import P
 from .base import Schedule
 from .curves import CurveName, along
-from .spans import knots_of, piecewise, reached
+from .spans import HOST_TOLERANCE, inner, inner_spans, piecewise, reached
 
 
 def milestones(name: str, value: Any) -> tuple[float, ...]:
@@ -78,14 +78,17 @@ class StepDecay(Schedule):
     factor: Real
     every: Annotated[float, checks.span]
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return start factor^floor(p / every)."""
         return self.start * self.factor ** reached(progress, self.every)  # type: ignore[no-any-return]
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of([i * self.every for i in range(1, int(1 / self.every))])
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        count = int(1 / self.every + HOST_TOLERANCE)
+        return tuple([i * self.every for i in inner_spans(count + 1) if i * self.every < 1])
 
 
 class MultiStepDecay(Schedule):
@@ -118,6 +121,8 @@ class MultiStepDecay(Schedule):
     factor: Real
     milestones: Annotated[Sequence[float], milestones]
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return start factor^(milestones reached)."""
 
@@ -127,9 +132,9 @@ class MultiStepDecay(Schedule):
         return piecewise(progress, self.milestones, piece)
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of(self.milestones)
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        return inner(self.milestones)
 
 
 class PiecewiseConstant(Schedule):
@@ -166,15 +171,17 @@ class PiecewiseConstant(Schedule):
         """Check that there is a boundary between any two values."""
         checks.one_fewer("boundaries of PiecewiseConstant", self.boundaries, self.values, "values")
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return the value whose span holds ``progress``."""
         values: Any = self.values
         return piecewise(progress, self.boundaries, lambda i, p: values[i] + 0 * p)
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of(self.boundaries)
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        return inner(self.boundaries)
 
 
 class PiecewiseInterpolate(Schedule):
@@ -208,6 +215,8 @@ class PiecewiseInterpolate(Schedule):
     points: Annotated[Sequence[tuple[float, float]], pairs]
     curve: CurveName = "linear"
 
+    monotone_pieces = True
+
     def value_at(self, progress: P) -> P:
         """Return the value on the way between the points around ``progress``."""
         progresses = [point[0] for point in self.points]
@@ -219,6 +228,6 @@ class PiecewiseInterpolate(Schedule):
         return piecewise(progress, progresses, piece)
 
     @property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        return knots_of([progress for progress, _ in self.points])
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        return inner([progress for progress, _ in self.points])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..number import checks
 from ..training.group import ScalarGroup
@@ -67,6 +69,7 @@ class Recorder:
             if not isinstance(group, ScalarGroup):
                 way_out = "Pass what attach returned, or ScalarGroup(lr=lr)."
                 checks.fail("group", "a ScalarGroup", group, way_out, wrong_type=True)
+            self._refuse_columns(group)
             self._stop = group.subscribe(self)
 
     def __call__(self, progress: float, values: Mapping[str, float]) -> None:
@@ -77,8 +80,15 @@ class Recorder:
         if step % self.every:
             self._row = None
             return
+        self._refuse_columns(values)
         self._row = {"step": step, "progress": progress, **values}
         self._rows.append(self._row)
+
+    def _refuse_columns(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in ("step", "progress"):
+                way_out = "Give the scalar another name: a row has columns of its own under these."
+                checks.fail("a name of a scalar in Recorder", "one of your own", name, way_out)
 
     def log(self, **values: float) -> None:
         """Add values to the row of the last update, or of the step reached, if it is recorded.
@@ -131,25 +141,34 @@ class Recorder:
         return list(dict.fromkeys(name for row in self._rows for name in row))
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the rows as CSV, with a line of names; what a row has not is empty."""
+        """Write the rows as CSV, with a line of names; what a row has not is empty.
+
+        A file that is there is replaced when all is written, and not before.
+        """
         import csv
 
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with replacing(path) as file:
             writer = csv.DictWriter(file, self._names() or ["step", "progress"])
             writer.writeheader()
             writer.writerows(self._rows)
 
     def to_jsonl(self, path: str | Path) -> None:
-        """Write the rows as JSON lines; infinity and NaN, which JSON has not, are null."""
-        with open(path, "w", encoding="utf-8") as file:
+        """Write the rows as JSON lines; infinity and NaN, which JSON has not, are null.
+
+        A file that is there is replaced when all is written, and not before.
+        """
+        with replacing(path) as file:
             for row in self._rows:
                 plain = {key: x if math.isfinite(x) else None for key, x in row.items()}
                 file.write(json.dumps(plain) + "\n")
 
     def save(self, path: str | Path) -> None:
-        """Write all that ``load`` needs to go on."""
-        data = {"step": self._step, "rows": self.rows}
-        Path(path).write_text(json.dumps(data), encoding="utf-8")
+        """Write all that ``load`` needs to go on.
+
+        A file that is there is replaced when all is written, and not before.
+        """
+        with replacing(path) as file:
+            json.dump({"step": self._step, "rows": self.rows}, file)
 
     def load(self, path: str | Path) -> Recorder:
         """Take the rows that were saved in place of those that are here, and go on after them.
@@ -203,6 +222,21 @@ class Recorder:
             points = [(at, value) for at, value in pairs if at is not None and value is not None]
             curves[name] = ([at for at, _ in points], [value for _, value in points])
         return draw(curves, x, ax, log, [])
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[IO[str]]:
+    """Open a file beside ``path``, which takes its place if nothing goes wrong."""
+    if not isinstance(path, (str, os.PathLike)):
+        way_out = "Pass the name of a file."
+        checks.fail("path", "a str or a Path", path, way_out, wrong_type=True)
+    part = Path(f"{os.fspath(path)}.{os.getpid()}.part")
+    try:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _number(name: str, value: Any) -> float:

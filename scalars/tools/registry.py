@@ -84,7 +84,7 @@ def call(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], where:
     factory = find(name, where)
     signature = inspect.signature(factory)
     try:
-        signature.bind(*arguments, **named)
+        _bind(signature, arguments, named)
     except TypeError as error:
         written = str(signature).partition(" ->")[0]
         checks.fail(f"{name}{where}", f"called as {name}{written}", str(error), "See its help.")
@@ -110,3 +110,13 @@ def find(name: str, where: str) -> Factory:
     close = get_close_matches(name, known, 1, 0.5)
     shown = f"Did you mean {close[0]}?" if close else "python -m scalars list shows them."
     return checks.fail(f"the name{where}", "that of a schedule", name, shown)
+
+
+def _bind(signature: inspect.Signature, arguments: Any, named: Mapping[str, Any]) -> None:
+    """Raise ``TypeError`` if there can be no call with these arguments."""
+    bound = signature.bind(*arguments, **named)
+    # Python 3.13.0 (CPython's gh-130164) takes what is in **named for these; a call does not.
+    for one in signature.parameters.values():
+        required = one.kind is one.POSITIONAL_ONLY and one.default is one.empty
+        if required and one.name not in bound.arguments:
+            raise TypeError(f"missing a required argument: {one.name!r}")

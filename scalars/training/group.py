@@ -67,7 +67,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
                 "ScalarGroup", "given at least one scalar", named, "Write ScalarGroup(lr=lr)."
             )
         self._leaves = leaves_of(self._scalars.values())
-        self._callbacks: list[Callback] = []
+        self._callbacks: list[tuple[Callback]] = []
         self._steps: Any = None
 
     def __getitem__(self, name: str) -> ScheduledScalar:
@@ -117,7 +117,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         """
         if self._callbacks:
             progress, values = self.progress, self.snapshot()
-            for callback in tuple(self._callbacks):
+            for (callback,) in tuple(self._callbacks):
                 callback(progress, values)
 
     @property
@@ -199,11 +199,11 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         if not callable(callback):
             way_out = "Pass a function such as lambda progress, values: print(values)."
             checks.fail("callback", "a function", callback, way_out, wrong_type=True)
-        self._callbacks.append(callback)
+        subscription = (callback,)  # an object of its own: a callback may be subscribed twice
+        self._callbacks.append(subscription)
 
         def unsubscribe() -> None:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
+            self._callbacks = [one for one in self._callbacks if one is not subscription]
 
         return unsubscribe
 

@@ -50,6 +50,7 @@ class Horizon:
     past: tuple[tuple[int, float], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
+        checks.flag("endpoint of Horizon", self.endpoint)
         least = {"total_steps": 2 if self.endpoint else 1, "steps_per_epoch": 1}
         for name, at_least in least.items():
             if (value := getattr(self, name)) is not None or name == "total_steps":

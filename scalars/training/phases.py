@@ -56,6 +56,7 @@ class _AtItsEnd(Schedule):
     """The value at the end of a scalar, which may still observe."""
 
     scalar: Nested
+    monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
         """Return scalar(1)."""

@@ -1,0 +1,516 @@
+"""Never silently wrong: what would freeze in a compiled function is live, or says so."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+import pytest
+
+import scalars
+from scalars import (
+    CosineAnnealing,
+    CosineAnnealingWarmRestarts,
+    Cyclic,
+    Horizon,
+    LambdaValue,
+    Linear,
+    PiecewiseConstant,
+    ReduceOnPlateau,
+    Repeat,
+    ScalarGroup,
+    ScheduledScalar,
+    Warmup,
+    WarmupStableDecay,
+    attach,
+    clip,
+    minimum,
+)
+
+X = mx.array([1.0, 2.0])
+
+# Gradients that are recomputed ------------------------------------------------------
+
+S = Linear(1.0, 3.0)
+
+
+def squares(z: mx.array) -> mx.array:
+    return (S * z * z).sum()
+
+
+@mx.custom_function
+def by_hand(z: mx.array) -> mx.array:
+    return (S * z * z).sum()
+
+
+@by_hand.vjp
+def by_hand_vjp(primal: mx.array, cotangent: mx.array, _: mx.array) -> mx.array:
+    return 2 * S * primal * cotangent
+
+
+GRADIENTS: dict[str, Callable[[mx.array], Any]] = {
+    "checkpoint": mx.grad(mx.checkpoint(squares)),
+    "beside its use outside": mx.grad(lambda z: S * mx.checkpoint(squares)(z) * S),
+    "nested": mx.grad(mx.checkpoint(lambda z: S * mx.checkpoint(squares)(z))),
+    "custom vjp": mx.grad(lambda z: S * by_hand(z)),
+    "used after a gradient": lambda x: mx.grad(squares)(x) * S,
+    "second order": mx.grad(lambda y: (S * mx.grad(squares)(y)).sum()),
+    "jvp": lambda x: S * mx.jvp(mx.checkpoint(lambda z: S * z * z), [x], [x])[1][0],
+    "vmap": lambda x: mx.vmap(lambda z: S * z)(x),
+}
+
+
+@pytest.mark.parametrize("name", list(GRADIENTS))
+def test_recomputed_gradients_see_the_value_of_now(name: str) -> None:
+    step = mx.compile(GRADIENTS[name], inputs=[S.state])
+    for progress in (0, 0.5, 1):
+        S.update(progress)
+        compiled = step(X).tolist()
+        assert compiled == GRADIENTS[name](X).tolist()
+    S.update(0)
+    assert step(X).tolist() != compiled
+
+
+def test_a_checkpointed_layer_with_a_dropout_that_follows_the_step() -> None:
+    layer = nn.Sequential(nn.Linear(8, 8), nn.Dropout(Linear(0.1, 0.6)))
+    checkpointed = nn.utils.checkpoint(layer)
+    loss_and_grad = nn.value_and_grad(layer, lambda x: checkpointed(x).sum())
+    optimizer = optim.SGD(0.0)
+    optimizer.init(layer.trainable_parameters())
+    group = attach(optimizer, layer, Horizon(4))
+    state = [layer.state, optimizer.state, mx.random.state]
+
+    def body(x: mx.array) -> Any:
+        loss, grads = loss_and_grad(x)
+        optimizer.update(layer, grads)
+        return loss, grads["layers"][0]["bias"]
+
+    step = mx.compile(body, inputs=state, outputs=state)
+    x = mx.ones((512, 8))
+    for _ in range(4):
+        kept = 1 - float(group["layers.1.p"])
+        _, gradient = step(x)
+        # Each column of the gradient is the number of rows kept, each counted 1 / kept times.
+        rows = gradient * kept
+        assert mx.allclose(rows, mx.round(rows), atol=1e-2)
+        assert abs(float(rows.mean().item()) / 512 - kept) < 0.05
+
+
+# Warnings -----------------------------------------------------------------------------
+
+
+def run_frozen(scalar: ScheduledScalar, before: Callable[[], Any]) -> None:
+    before()
+    step = mx.compile(lambda x: scalar * x)
+    for i in range(60):
+        scalar.update(i / 60)
+        f"{scalar:.2f}"  # a log line is no use
+        step(X)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        lambda s: None,
+        lambda s: nn.Dropout(s),
+        lambda s: (nn.Dropout(s), s.update(0)),
+        lambda s: optim.SGD(s),
+        lambda s: print(float(s), f"{s}"),
+        lambda s: s.update(0).update(0),
+        lambda s: [mx.grad(lambda x: (s * x).sum())(X) for _ in range(3)],
+        lambda s: s * X,
+    ],
+)
+def test_a_frozen_scalar_warns_whatever_happened_before(before: Callable[[Any], Any]) -> None:
+    scalar = Linear(0.1, 0.9)
+    with pytest.warns(RuntimeWarning, match=r"was read while a function .* Capture its state"):
+        run_frozen(scalar, lambda: before(scalar))
+
+
+def test_a_frozen_rate_of_a_function_warns_too() -> None:
+    """Its samples are all alike, and yet it changes: nobody can know."""
+    rate = LambdaValue(lambda p: 1.0 if p < 0.99999 else 0.0)
+    assert rate.extent == (0.0, 1.0)
+    hidden = LambdaValue(lambda p: 0.0 if 0.61 < p < 0.6101 else 1.0)
+    assert hidden.extent == (1.0, 1.0)
+    assert hidden.changes
+    optimizer = optim.SGD(hidden)
+    step = mx.compile(
+        lambda w: optimizer.apply_gradients(w, w), [optimizer.state], [optimizer.state]
+    )
+    with pytest.raises(ValueError, match="called as a learning rate inside a function"):
+        step({"w": X})
+
+
+@pytest.mark.parametrize("transform", [mx.grad, lambda f: lambda x: mx.vmap(f)(x[None])])
+def test_what_is_used_at_every_tenth_step_is_no_reason_to_warn(transform: Any) -> None:
+    scalar = Linear(0.1, 0.9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for i in range(200):
+            scalar.update(i / 200)
+            if i % 10 == 0:
+                transform(lambda x: (scalar * x).sum())(X)
+
+
+def test_a_rate_in_a_step_that_captures_the_model_alone_warns() -> None:
+    """Not attached there is no way to tell that it is a compiled function at once."""
+    model, rate = nn.Linear(2, 1), Linear(0.1, 0.0)
+    optimizer = optim.SGD(rate)
+    loss_and_grad = nn.value_and_grad(model, lambda x: model(x).mean())
+
+    def body(x: mx.array) -> None:
+        optimizer.update(model, loss_and_grad(x)[1])
+
+    step = mx.compile(body, inputs=[model.state], outputs=[model.state])
+    with pytest.warns(RuntimeWarning, match="keeps its first value for ever"):
+        for i in range(60):
+            rate.update(i / 60)
+            step(mx.ones((1, 2)))
+
+
+@pytest.mark.parametrize("change", [lambda s: s.update(0.5), lambda s: s.observe(1.0)])
+def test_an_update_in_a_function_that_does_not_capture_it_warns(change: Any) -> None:
+    scalar = ReduceOnPlateau(Linear(1.0, 0.0))
+
+    def body(x: mx.array) -> mx.array:
+        change(scalar)
+        return scalar * x
+
+    with pytest.warns(RuntimeWarning, match="inside a function that is being traced"):
+        mx.compile(body)(X)
+
+
+def test_steps_in_place_of_progress_warn() -> None:
+    lr = Linear(1.0, 0.0)
+    with pytest.warns(RuntimeWarning, match=r"The progress is 2 or more: .* not a number of steps"):
+        lr.update(2)
+    with pytest.warns(RuntimeWarning, match="2 or more"):
+        ScalarGroup(lr=lr).update(37)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lr.update(1.9)
+
+
+# Host numbers in a trace ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda s: s.progress,
+        lambda s: s.at(s.progress),
+        lambda s: s.state_dict(),
+        lambda s: copy.copy(s),
+        lambda s: copy.deepcopy(s),
+        lambda s: pickle.dumps(s),
+        lambda s: (2 * s).progress,
+        lambda s: ScalarGroup(s=s).progress,
+        lambda s: ScalarGroup(s=s).snapshot(),
+    ],
+)
+@pytest.mark.parametrize("by_step", [False, True])
+def test_numbers_that_a_trace_would_keep_are_refused(take: Any, by_step: bool) -> None:
+    scalar = Linear(0.0, 1.0)
+    optimizer = optim.SGD(0.1)
+    attach(optimizer, horizon=Horizon(10) if by_step else None, scalar=scalar)
+
+    def body(x: mx.array) -> mx.array:
+        take(scalar)
+        return x
+
+    take(scalar)
+    with pytest.raises(ValueError, match="would be a constant of the graph for ever"):
+        mx.compile(body, inputs=[optimizer.state])(X)
+    if by_step:  # MLX leaves placeholders in what a failed call has captured
+        optimizer.state["step"] = mx.array(0, mx.uint64)
+    take(scalar)
+
+
+def test_a_step_that_is_lost_in_a_failed_call_says_so() -> None:
+    lr = Linear(0.0, 1.0)
+    optimizer = optim.SGD(lr)
+    attach(optimizer, horizon=Horizon(10))
+
+    def fails(x: mx.array) -> mx.array:
+        raise TypeError("in the trace")
+
+    with pytest.raises(TypeError, match="in the trace"):
+        mx.compile(fails, inputs=[optimizer.state])(X)
+    with pytest.raises(ValueError, match="a call of a compiled function has failed, and has left"):
+        float(lr)
+    optimizer.state["step"] = mx.array(5, mx.uint64)
+    assert float(lr) == 0.5
+
+
+# Comparisons ------------------------------------------------------------------------------
+
+
+def branch(scalar: ScheduledScalar, ask: Callable[[Any], bool]) -> bool:
+    answers: list[bool] = []
+
+    def body(x: mx.array) -> mx.array:
+        answers.append(bool(ask(scalar)))
+        return x
+
+    mx.compile(body, inputs=[scalar.state])(X)
+    return answers[-1]
+
+
+WSD = WarmupStableDecay(1.0, 0.1, 0.2)
+COSINE = Warmup(CosineAnnealing(1.0), 0.25)
+STAIRS = PiecewiseConstant([0, 1], [0.5])
+ANY = LambdaValue(lambda p: 0.5)
+
+
+@pytest.mark.parametrize(
+    ("scalar", "ask"),
+    [
+        (STAIRS, lambda s: s >= 1),
+        (STAIRS, bool),
+        (STAIRS, lambda s: s > 0),
+        (WSD, lambda s: s >= 1.0),
+        (WSD, lambda s: s < 1.0),
+        (clip(Linear(0.0, 1.0), high=0.5), lambda s: s >= 0.5),
+        (minimum(Linear(0.0, 1.0), 0.5), lambda s: s == 0.5),
+        (Warmup(Linear(0.0, 1.0), 0.5), lambda s: s > 0),  # held at 0 for a half
+        (ANY, lambda s: s > 0),
+        (ANY, lambda s: s == 0.5),
+        (1 - ANY, lambda s: s < 7),
+        (Repeat(PiecewiseConstant([0.0, 1.0, 0.0], [0.602, 0.604]), 2), lambda s: s > 0),
+        (Linear(0.0, 1.0), lambda s: s > 0.3),
+        (Linear(0.0, 1.0), lambda s: s > Linear(0.5, 0.5)),
+    ],
+)
+def test_a_question_without_one_answer_is_refused(scalar: Any, ask: Any) -> None:
+    with pytest.raises(ValueError, match=r"has different answers during the run.* mx.where"):
+        branch(scalar, ask)
+
+
+@pytest.mark.parametrize(
+    ("scalar", "ask", "answer"),
+    [
+        (COSINE, lambda s: s < 1.0, True),  # it touches its peak at a moment
+        (COSINE, lambda s: s > 0, True),
+        (COSINE, bool, True),
+        (WSD, lambda s: s <= 1.0, True),
+        (WSD, lambda s: s > 1.5, False),
+        (Linear(0.0, 1.0) * 2, lambda s: s < 3, True),
+        (Cyclic(0.0, 1.0, 0.1), lambda s: s >= 1.0, False),
+        (2 - Linear(0.0, 1.0), lambda s: s > 0, True),
+        (STAIRS, lambda s: s < 10**400, True),
+    ],
+)
+def test_a_question_with_one_answer_gets_it(scalar: Any, ask: Any, answer: bool) -> None:
+    assert branch(scalar, ask) is answer
+
+
+def test_shortcuts_of_mlx_take_the_general_branch() -> None:
+    for rate in (STAIRS * 0.5, LambdaValue(lambda p: 0.0 if p < 0.5 else 0.5)):
+        dropout = nn.Dropout(rate)
+        state = [rate.state, mx.random.state]
+        step = mx.compile(lambda x, d=dropout: d(x), inputs=state, outputs=[mx.random.state])
+        dropped = []
+        for progress in (0, 0.4, 0.5, 1):
+            rate.update(progress)
+            dropped.append((step(mx.ones((2000,))) == 0).mean().item())
+        assert dropped == pytest.approx([0, 0, 0.5, 0.5], abs=0.05)
+    for decay in (STAIRS * 0.5, Linear(0.0, 0.5)):
+        optimizer = optim.SGD(0.1, weight_decay=decay)
+        optimizer.init({"w": X})
+        group = attach(optimizer).update(0)
+        captured = [optimizer.state]
+        step = mx.compile(
+            lambda w, o=optimizer: o.apply_gradients({"w": X * 0}, w), captured, captured
+        )
+        assert step({"w": X + 0})["w"].tolist() == X.tolist()
+        group.update(1)
+        assert step({"w": X + 0})["w"].tolist() == pytest.approx((X * 0.95).tolist())
+
+
+# Ranges -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scalar", "extent"),
+    [
+        (Repeat(PiecewiseConstant([0.0, 1.0, 0.0], [0.602, 0.604]), 2), (0, 1)),
+        (Repeat(Cyclic(0, 1, 1.0), 512), (0, 1)),
+        (Repeat(Linear(0.0, 1.0), 1000, decay=0.5), (0, 1)),
+        (Cyclic(0.0, 1.0, 1e-6), (0, 1)),
+        (CosineAnnealingWarmRestarts(1.0, 0.0, 1 / 20_000), (0, 1)),
+        (PiecewiseConstant([1.0, 5.0, 1.0], [0.3, 0.300001]), (1, 5)),
+    ],
+)
+def test_ranges_are_exact_and_quick(scalar: ScheduledScalar, extent: tuple[float, float]) -> None:
+    assert scalar.extent == pytest.approx(extent, abs=1e-5)
+    assert len(scalar.knots) < 5_000
+
+
+def test_the_range_of_nested_warm_ups_takes_no_time() -> None:
+    lr: ScheduledScalar = Linear(1.0, 0.5)
+    for _ in range(30):
+        lr = Warmup(lr, 0.01)
+    assert lr.extent == (0.0, 1.0)
+    assert len(lr.knots) < 5_000
+
+
+def test_the_range_of_a_plateau_is_found_without_changing_it() -> None:
+    lr = Warmup(ReduceOnPlateau(Linear(1.0, 0.5), minimum=0.1), 0.1)
+    wrong: list[float] = []
+    stop = threading.Event()
+
+    def reading() -> None:
+        while not stop.is_set():
+            if (value := lr.at(0.1)) != 1.0:
+                wrong.append(value)
+
+    reader = threading.Thread(target=reading)
+    reader.start()
+    for _ in range(20):
+        lr.__dict__.pop("samples", None)
+        assert lr.extent == (0.0, 1.0)
+    stop.set()
+    reader.join()
+    assert not wrong
+
+
+# Expressions --------------------------------------------------------------------------------
+
+
+def test_deep_and_shared_expressions() -> None:
+    lr = Linear(0.0, 1.0)
+    deep: Any = lr
+    for _ in range(3000):
+        deep = deep + 1
+    assert float(deep.update(0.5)) == 3000.5
+    assert deep.at(1) == 3001
+    assert len(repr(deep)) > 10_000
+    total = sum([Linear(0.0, float(i)) for i in range(1000)], start=lr)
+    assert float(total.update(1)) == sum(range(1000)) + 1
+    shared: Any = lr
+    for _ in range(60):
+        shared = shared + shared
+    assert float(shared.update(1)) == 2.0**60
+    assert shared.leaves == (lr,)
+    assert mx.compile(lambda: shared * mx.array(1.0), inputs=[lr.state])().item() == 2.0**60
+
+
+def test_arrays_are_the_callers() -> None:
+    scalar = Linear(1.0, 2.0)
+    for take in (lambda: scalar.array, lambda: mx.array(scalar), lambda: scalar(mx.array(0))):
+        array: Any = take()
+        array += 1
+        assert (scalar * X).tolist() == X.tolist()
+        assert scalar.array.item() == mx.multiply(mx.array(1.0), scalar).item() == 1.0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: Repeat(Linear(0, 1), 10**18),
+            ValueError,
+            "times of Repeat must be at most",
+        ),
+        (lambda: LambdaValue(Linear(0, 1)), TypeError, "A scalar is a number already"),
+        (lambda: Horizon(100, endpoint=20), TypeError, "endpoint of Horizon must be True or False"),
+        (lambda: Horizon(100, endpoint=math.nan), TypeError, "endpoint of Horizon must be"),
+        (lambda: Linear(0, 1) * math.nan, ValueError, "an operand must be a number in the range"),
+        (lambda: minimum(Linear(0, 1), math.nan), ValueError, "an operand must be a number in"),
+        (lambda: Linear(0, 1) + 10**400, ValueError, "an operand must be a number in the range"),
+        (lambda: Linear(0, 1) * Fraction(10**400), ValueError, "an operand must be a number"),
+        (lambda: Linear(0, Fraction(10**400)), ValueError, "end of Linear must be a finite real"),
+    ],
+)
+def test_bad_numbers(make: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Exponential(1e308, 0.1)",
+        "StepDecay(1, 1e308, 0.1)",
+        "Linear(0, 10) ** -0.5",
+        "2.5 ** Linear(0, 1000)",
+        "1 / Linear(0, 1)",
+        "1 / (Linear(0, 1) - 0.5)",
+        "Linear(0, 1) // Linear(1, 0)",
+        "Linear(-1, 1) ** 0.5",
+        "Linear(1e308, -1e308)",
+    ],
+)
+def test_what_is_not_finite_somewhere_in_the_run_is_refused_when_it_is_made(text: str) -> None:
+    names = {name: getattr(scalars, name) for name in ("Exponential", "StepDecay", "Linear")}
+    with pytest.raises(ValueError, match=r" at progress .* must be a finite number, got"):
+        eval(text, names)
+
+
+@pytest.mark.parametrize("total", [23, 97, 1000])
+@pytest.mark.parametrize("every", [3, 13])
+def test_a_count_of_steps_is_exact_at_every_step(total: int, every: int) -> None:
+    epochs, within = Linear(0, total) // every, Linear(0, total) % every
+    on_host = [(epochs.at(t / total), within.at(t / total)) for t in range(total + 1)]
+    expected = [(t // every, t % every) for t in range(total + 1)]
+    assert [a for a, _ in on_host] == [a for a, _ in expected]
+    assert [b for _, b in on_host] == pytest.approx([b for _, b in expected], abs=1e-9)
+    points = np.arange(total + 1) / total
+    assert epochs.at(points).tolist() == [a for a, _ in expected]
+    assert epochs.at(mx.array(points.tolist())).tolist() == [a for a, _ in expected]
+    one = mx.array(1.0)
+    step = mx.compile(lambda: (epochs * one, within * one), inputs=[epochs.state])
+    for t in range(0, total + 1, 7):
+        (epochs + within).update(t / total)
+        assert step()[0].item() == t // every
+        assert step()[1].item() == pytest.approx(t % every, abs=1e-3)
+
+
+def test_the_beginning_of_a_decay_has_all_digits() -> None:
+    wsd = WarmupStableDecay(1.0, 0.1, 0.77, curve="one_minus_sqrt")
+    assert wsd.at(0.23) == 1.0
+    assert wsd.at(0.23 + 1e-6) == pytest.approx(1 - math.sqrt(1e-6 / 0.77), rel=1e-9)
+
+
+def test_comparisons_with_numbers_beyond_floats_are_answered() -> None:
+    s = Linear(0.0, 1.0)
+    assert s < 10**400
+    assert s > -(10**400)
+    assert s != Fraction(10**400)
+    assert s <= np.float64(1.0)
+
+
+def test_a_callback_that_is_subscribed_twice_is_two() -> None:
+    seen: list[float] = []
+    group = ScalarGroup(s=Linear(0.0, 1.0))
+
+    def callback(progress: float, values: Any) -> None:
+        seen.append(progress)
+
+    first, second = group.subscribe(callback), group.subscribe(callback)
+    group.update(0.1)
+    first()
+    first()
+    group.update(0.2)
+    second()
+    group.update(0.3)
+    assert seen == [0.1, 0.1, 0.2]
+
+
+def test_a_warning_points_at_the_line_of_the_user() -> None:
+    with pytest.warns(RuntimeWarning) as caught:
+        line = sys._getframe().f_lineno + 1
+        Linear(0.0, 1.0).update(5)
+    assert (caught[0].filename, caught[0].lineno) == (__file__, line)
