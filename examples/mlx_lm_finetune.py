@@ -1,16 +1,15 @@
 """mlx-lm's own trainer, unchanged, with a rate, a decay and a loss weight on schedules.
 
 Trains a tiny Llama from random weights, in bfloat16, on the documentation that ships with
-Python. The trainer compiles its step and knows nothing of schedules. ``--driver loop``
-updates them through the iterator of batches; ``--driver step`` has them follow the
-optimizer's own step. The two give the same run; after a step the values shown are those of
-that step in the first, and of the step to come in the second.
+Python, with a validation set. The trainer compiles its step and knows nothing of schedules.
+They follow the optimizer's own step, which is right in every trainer: nothing has to be wrapped
+or updated. (The iterator of batches is no place for that: the trainer iterates for validation
+too.) With ``--accumulation N`` the optimizer makes a step for every N iterations, so that the
+horizon is ``iterations // N``. After a step the values shown are those of the step to come.
 """
 
 import argparse
 import tempfile
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.models.llama import Model, ModelArgs
 from mlx_lm.tuner.callbacks import TrainingCallback
-from mlx_lm.tuner.trainer import TrainingArgs, default_loss, iterate_batches, train
+from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 
 from scalars import CosineAnnealing, Horizon, Linear, ScalarGroup, Warmup, attach
 
@@ -54,40 +53,47 @@ class Report(TrainingCallback):  # type: ignore[misc]
     def __init__(self, group: ScalarGroup) -> None:
         self.group = group
 
+    def on_val_loss_report(self, info: dict[str, Any]) -> None:
+        print(f"validation loss {info['val_loss']:.3f}", flush=True)
+
     def on_train_loss_report(self, info: dict[str, Any]) -> None:
         values = "  ".join(f"{name} {value:.2g}" for name, value in self.group.snapshot().items())
-        print(f"step {info['iteration']:3}  loss {info['train_loss']:.3f}  {values}", flush=True)
+        print(
+            f"iteration {info['iteration']:3}  loss {info['train_loss']:.3f}  {values}", flush=True
+        )
 
 
-def run(driver: str, steps: int) -> None:
-    model, horizon = tiny_llama(), Horizon(steps)
+def run(iterations: int, accumulation: int) -> None:
+    model, data = tiny_llama(), dataset()
     z_weight = Linear(0.0, 1e-3)
     lr = Warmup(CosineAnnealing(1e-2, 1e-4), fraction=0.1)
     optimizer = optim.AdamW(learning_rate=lr, weight_decay=Linear(0.0, 0.1))
-    group = attach(optimizer, horizon=horizon if driver == "step" else None, z_weight=z_weight)
+    group = attach(optimizer, horizon=Horizon(iterations // accumulation), z_weight=z_weight)
 
     def loss(model: nn.Module, batch: mx.array, lengths: mx.array) -> tuple[mx.array, mx.array]:
         cross_entropy, tokens = default_loss(model, batch, lengths)
         z = mx.logsumexp(model(batch[:, :-1]).astype(mx.float32), axis=-1)
         return cross_entropy + z_weight * mx.square(z).mean(), tokens
 
-    def tracked(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        return group.track(iterate_batches(*args, **kwargs), horizon)
-
     np.random.seed(0)  # the order of the batches
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "adapters.safetensors")
         args = TrainingArgs(
-            batch_size=8, iters=steps, steps_per_report=max(steps // 8, 1), adapter_file=file
+            batch_size=8,
+            iters=iterations,
+            val_batches=4,
+            steps_per_eval=max(iterations // 2, 1),
+            steps_per_report=max(iterations // 8, 1),
+            grad_accumulation_steps=accumulation,
+            adapter_file=file,
         )
-        batches = {"iterate_batches": tracked} if driver == "loop" else {}
-        go = partial(train, model, optimizer, dataset(), args=args, loss=loss, **batches)
-        go(training_callback=Report(group))
+        report = Report(group)
+        train(model, optimizer, data[40:], data[:40], args, loss, training_callback=report)
     print("dtypes:", {str(array.dtype) for _, array in tree_flatten(model.parameters())})
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--driver", choices=["loop", "step"], default="loop")
-    parser.add_argument("--steps", type=int, default=96)
+    parser.add_argument("--iterations", type=int, default=96)
+    parser.add_argument("--accumulation", type=int, default=1)
     run(**vars(parser.parse_args()))

@@ -233,6 +233,7 @@ def test_attaching_again_is_idempotent_and_adds() -> None:
     assert attach(optimizer) is group
     aux = Linear(1.0, 0.0)
     more = attach(optimizer, aux=aux)
+    assert more is group
     assert list(more) == ["learning_rate", "aux"]
     assert attach(optimizer) is more
     assert attach(optimizer, aux=aux) is more

@@ -92,7 +92,7 @@ def make(**numbers: Any) -> tuple[Any, Any]:
 
 
 def test_the_state_holds_the_progress_to_the_last_bit(tmp_path: Path) -> None:
-    for progress in (0.0, 1 / 3, 0.1 + 0.2, 1.0, 1.5, 5e-324, 1e300):
+    for progress in (0.0, 1 / 3, 0.1 + 0.2, 1.0, 1.5, 5e-324):
         optimizer, group = make()
         group.update(progress)
         path = str(tmp_path / "state.safetensors")

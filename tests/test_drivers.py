@@ -718,3 +718,125 @@ def test_names_that_are_found_twice() -> None:
     message = "must be a name that no other scalar has in the optimizer's state, got 'a/b'"
     with pytest.raises(ValueError, match=message):
         attach(optim.SGD(0.1), **{"a.b": Linear(0, 1), "a/b": Linear(0, 1)})
+
+
+# What somebody has broken before --------------------------------------------------------
+
+
+def test_a_second_attach_that_fails_leaves_the_first() -> None:
+    rate = LambdaValue(lambda p: 1 / (0.5 - p))
+    optimizer = optim.SGD(rate)
+    group = attach(optimizer, horizon=Horizon(7))
+    advance(optimizer)
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        attach(optimizer, horizon=Horizon(8))
+    assert (group.step, group.progress) == (1, 1 / 7)
+    for i in (1, 2, 3):
+        advance(optimizer)
+        assert optimizer.learning_rate.item() == split(1 / (0.5 - i / 7))[0]
+
+
+def test_a_callback_that_fails_leaves_the_model_updated() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    model.weight = mx.array([[1.0]])
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    group = attach(optimizer, horizon=Horizon(4))
+    stop = group.subscribe(lambda progress, values: [][0])
+    with pytest.raises(IndexError, match="list index out of range"):
+        optimizer.update(model, {"weight": mx.array([[0.5]])})
+    assert (model.weight.item(), group.step) == (0.5, 1)
+    stop()
+    optimizer.update(model, {"weight": mx.array([[0.5]])})
+    assert (model.weight.item(), group.step) == (0.125, 2)
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_attached_again_with_more_the_group_and_its_recorder_go_on(by_step: bool) -> None:
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    group = attach(optimizer, horizon=Horizon(6) if by_step else None)
+    recorder = Recorder(group)
+    for i in range(6):
+        if i == 3:
+            assert attach(optimizer, aux=Linear(0.0, 6.0)) is group
+        if not by_step:
+            group.update(i / 6)
+        recorder.log(loss=float(i))
+        advance(optimizer)
+    assert recorder["loss"][:6] == [0, 1, 2, 3, 4, 5]
+    # Driven by the step the row of step 3 was made before there was more.
+    assert recorder["aux"][:6] == [None, None, None, None if by_step else 3.0, 4.0, 5.0]
+
+
+def test_views_follow_the_model() -> None:
+    k, scales = Linear(0.3, 1.0), [Linear(0.5, 1.0), 2.0]
+    model = Tempered(0.0, k)
+    model.scales = scales
+    optimizer = optim.SGD(Linear(0.1, 0.0))
+    attach(optimizer, model)
+    x = mx.ones((1, 8), mx.bfloat16)
+    model.set_dtype(mx.bfloat16)
+    attach(optimizer, model)
+    assert model(x).dtype == mx.bfloat16
+    scales[0] = 4.0  # the list is the user's own
+    assert model.scales[0] == 4.0
+    model.set_dtype(mx.float32)
+    attach(optimizer, model)
+    assert model.temperature is k
+    model.set_dtype(mx.bfloat16)
+    attach(optimizer, model)
+    other = optim.SGD(Linear(0.1, 0.0))
+    attach(other, model)
+    detach(optimizer)
+    assert model(x).dtype == mx.bfloat16
+    detach(other)
+    assert model.temperature is k
+
+
+def test_a_step_that_was_compiled_before_attach() -> None:
+    for horizon in (None, Horizon(4)):
+        optimizer = optim.SGD(Linear(1.0, 0.0))
+        optimizer.init({"w": ONE})
+        captured = [optimizer.state]
+        step = mx.compile(
+            lambda w, o=optimizer: o.apply_gradients({"w": mx.array(1.0)}, w), captured, captured
+        )
+        group = attach(optimizer, horizon=horizon)
+        for i in range(3):
+            if horizon is None:
+                group.update(i / 4)
+            assert step({"w": mx.array(0.0)})["w"].item() == -(1 - i / 4)
+
+
+def test_compiled_functions_see_the_scalar_of_a_name_and_not_of_a_place() -> None:
+    a, b = Constant(2.0), Constant(5.0)
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    attach(optimizer, a=a, b=b)
+    step = mx.compile(lambda x: a * x, inputs=[optimizer.state])
+    assert step(ONE).item() == 2
+    detach(optimizer)
+    attach(optimizer, b=b, a=a)
+    assert step(ONE).item() == 2
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_after_a_failed_call_a_checkpoint_restores_everything(by_step: bool) -> None:
+    optimizer = optim.SGD(Linear(1.0, 0.0), momentum=0.5)
+    optimizer.init({"w": mx.zeros((2,))})
+    group = attach(optimizer, horizon=Horizon(4) if by_step else None)
+    captured = [optimizer.state]
+
+    def body(w: Any, g: mx.array) -> Any:
+        return optimizer.apply_gradients({"w": g @ mx.ones((2, 2))}, w)
+
+    step = mx.compile(body, inputs=captured, outputs=captured)
+    w = step({"w": mx.zeros((2,))}, mx.ones((2,)))
+    saved = reloaded(optimizer.state)
+    with pytest.raises(ValueError, match="matmul"):
+        step({"w": mx.zeros((2,))}, mx.ones((3,)))
+    optimizer.state = saved
+    assert group.progress == (0.25 if by_step else 0)
+    if not by_step:
+        group.update(0.25)
+    captured[0] = optimizer.state
+    again = mx.compile(body, inputs=captured, outputs=captured)
+    assert again(w, mx.ones((2,)))["w"].tolist() == [-2 - 0.75 * 3, -2 - 0.75 * 3]

@@ -395,8 +395,13 @@ def test_deep_and_shared_expressions() -> None:
     for _ in range(3000):
         deep = deep + 1
     assert float(deep.update(0.5)) == 3000.5
-    assert deep.at(1) == 3001
+    assert deep.at(1) == float(deep.update(1)) == 3001
     assert len(repr(deep)) > 10_000
+    assert (X * deep).tolist() == (X * 3001).tolist()
+    assert deep.array.item() == 3001
+    for again in (copy.deepcopy(deep), pickle.loads(pickle.dumps(deep))):
+        assert float(again) == 3001
+        assert again.leaves[0] is not lr
     total = sum([Linear(0.0, float(i)) for i in range(1000)], start=lr)
     assert float(total.update(1)) == sum(range(1000)) + 1
     shared: Any = lr

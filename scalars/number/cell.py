@@ -139,6 +139,7 @@ class Cell:
         """Return the dict that ``mx.compile`` captures, and keep it up to date from now on."""
         if not self.arrays:
             self.refresh()
+        self.is_traced()  # what a failed trace has left there is replaced
         return self.arrays
 
     def refresh(self) -> None:

@@ -14,8 +14,6 @@ from functools import partial
 from numbers import Real as AnyReal
 from typing import Annotated, Any, NoReturn
 
-from . import words
-
 Check = Callable[[str, Any], Any]
 
 A_NUMBER = "Pass a number such as 0.001."
@@ -186,15 +184,13 @@ def keys(name: str, value: Any, expected: Collection[str]) -> None:
 
 def progress(value: Any) -> float:
     """Check a progress: a real number of at least 0; above 1 the end value holds."""
-    if type(value) is float and 0.0 <= value < 2.0:
+    if type(value) is float and 0.0 <= value < math.inf:
         return value
     name, rule = "progress", "a finite real number of at least 0"
     way_out = "Pass step / total_steps, or use Horizon(total_steps).progress(step)."
     value = _item(name, value, "update()")
     if (number := real(name, value, rule, way_out)) < 0:
         fail(name, rule, value, way_out)
-    if number >= 2:
-        words.warn(words.STEPS)
     return float(number)
 
 

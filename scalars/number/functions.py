@@ -84,23 +84,25 @@ def floor_divide(a: Any, b: Any) -> Any:
     So a count of steps that is written as a schedule, ``Linear(0, total) // every``, is exact.
     """
     quotient = a / b
+    near, is_near = _nearest(quotient)
     if isinstance(quotient, HOST):
-        near = float(round(quotient))
-        return near if _is_near(quotient, near, 1e-12) else float(math.floor(quotient))
+        return float(near if is_near else math.floor(quotient))
     module = library(quotient)
-    near, tolerance = module.round(quotient), 4e-7 if module is mx else 1e-12
-    return module.where(_is_near(quotient, near, tolerance), near, module.floor(quotient))
+    return module.where(is_near, near, module.floor(quotient))
 
 
 def remainder(a: Any, b: Any) -> Any:
     """Return ``a % b``, 0 where ``a / b`` is a whole number but for rounding."""
-    quotient, whole = a / b, floor_divide(a, b)
+    rest = a % b
+    return where(_nearest(a / b)[1], 0.0 * rest, rest)
+
+
+def _nearest(quotient: Any) -> tuple[Any, Any]:
+    """Return the nearest whole number, and whether only rounding is between the two."""
+    on_host = isinstance(quotient, HOST)
+    near = round(quotient) if on_host else library(quotient).round(quotient)
     tolerance = 4e-7 if isinstance(quotient, mx.array) else 1e-12
-    return where(_is_near(quotient, whole, tolerance), 0.0 * quotient, a - b * whole)
-
-
-def _is_near(quotient: Any, whole: Any, tolerance: float) -> Any:
-    return abs(quotient - whole) <= tolerance * maximum(abs(quotient), 1.0)
+    return near, abs(quotient - near) <= tolerance * maximum(abs(quotient), 1.0)
 
 
 def growth(factor: float, x: P) -> P:

@@ -23,7 +23,7 @@ from functools import cached_property
 from itertools import pairwise, product
 from numbers import Real
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, Union, cast, overload
 
 import mlx.core as mx
 
@@ -528,6 +528,8 @@ class Leaf(ScheduledScalar):
         """Set the progress: see ``ScheduledScalar.update``."""
         progress = checks.progress(progress)
         value = self.prepare(progress)
+        if progress >= 2.0:
+            words.warn(words.STEPS)
         self._cell.set(self, progress, value)
         return self
 
@@ -570,7 +572,8 @@ class Leaf(ScheduledScalar):
 
     def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
         """Return what ``load_all`` takes, checked; change nothing."""
-        checks.keys(f"the state of {self!r}", state, self.state_dict())
+        expected = ["progress", "observed"] if self.listeners else ["progress"]
+        checks.keys(f"the state of {self!r}", state, expected)
         progress = checks.progress(state["progress"])
         memories: list[tuple[Any, Any]] = []
         if self.listeners:
@@ -652,8 +655,11 @@ class Expression(ScheduledScalar):
     @cached_property
     def own_dtype(self) -> mx.Dtype | None:  # type: ignore[override] # of a view among the operands
         """The dtype of a view among the operands."""
-        own = [x.own_dtype for x in self.operands if isinstance(x, ScheduledScalar)]
-        return next((dtype for dtype in own if dtype is not None), None)
+        found: mx.Dtype | None = self._fold(
+            lambda scalar: scalar.own_dtype,
+            lambda node, x: next((dtype for dtype in x if isinstance(dtype, mx.Dtype)), None),
+        )
+        return found
 
     @cached_property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -709,12 +715,30 @@ class Expression(ScheduledScalar):
         return known[id(self)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the operation and its operands."""
-        return Expression, (self.operation, *self.operands)
+        """Copy and pickle the operations one after the other, not one within the other."""
+        nodes: list[Expression] = []
+        self._fold(lambda scalar: None, lambda node, x: nodes.append(node))
+        places = {id(node): Place(i) for i, node in enumerate(nodes)}
+        operands = [[places.get(id(x), x) for x in node.operands] for node in nodes]
+        return _rebuilt, ([node.operation for node in nodes], operands)
 
     def __repr__(self) -> str:
         """Return the expression as it would be written."""
         return str(self._fold(repr, _written))
+
+
+class Place(NamedTuple):
+    """An operand of an expression that is saved: the result of an operation before it."""
+
+    number: int
+
+
+def _rebuilt(operations: list[Operation], operands: list[list[Any]]) -> Expression:
+    made: list[Expression] = []
+    for operation, of in zip(operations, operands, strict=True):
+        filled = [made[x.number] if isinstance(x, Place) else x for x in of]
+        made.append(Expression(operation, *filled))
+    return made[-1]
 
 
 def _bounds(operand: Operand) -> tuple[float, float]:
@@ -823,6 +847,8 @@ def update_all(leaves: Iterable[Leaf], progress: float) -> None:
     """Update every leaf, or none if one of them fails."""
     progress = checks.progress(progress)
     values = [(leaf, leaf.prepare(progress)) for leaf in leaves]
+    if progress >= 2.0:
+        words.warn(words.STEPS)
     for leaf, value in values:
         leaf._cell.set(leaf, progress, value)
 

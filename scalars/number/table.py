@@ -56,9 +56,11 @@ class ByStep:
             length("total_or_horizon", horizon)
 
     def __call__(self, step: Any) -> mx.array:
-        """Return the value at a step, or at each of an array of steps, as float32."""
+        """Return the value at a step, or at each of an integer array of steps, as float32."""
         if (table := self._table) is None:
             self._table = table = Table.of(self._scalar.value_at, self._progresses()).value
+        if not isinstance(step, mx.array) or mx.issubdtype(step.dtype, mx.floating):
+            step = checks.count("step", step, least=0)
         last = table.size - 1
         return table[mx.minimum(mx.maximum(step, 0), last).astype(mx.uint32)]
 

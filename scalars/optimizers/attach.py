@@ -13,7 +13,8 @@ from ..number import checks
 from ..number.scalar import ScheduledScalar
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
-from .attachment import AttachedOptimizer, Attachment
+from .attached import AttachedOptimizer
+from .attachment import Attachment
 from .discover import in_model, in_optimizer, members
 
 
@@ -53,7 +54,8 @@ def attach(
 
     Returns:
         The scalars in one group, named by where they were found (``learning_rate``,
-        ``betas.0``, ``layers.2.p``) and by the names of ``others``.
+        ``betas.0``, ``layers.2.p``) and by the names of ``others``. Attached again it is the
+        same group, with what is new in it, so that whoever has subscribed to it goes on.
 
     Raises:
         TypeError: ``optimizer``, ``model``, ``horizon`` or one of ``others`` is of the
@@ -92,16 +94,16 @@ def attach(
         way_out = "Make it with one, or name those of the loss: attach(optimizer, aux=aux)."
         checks.fail("the optimizer", "given a scheduled scalar", name, way_out)
     group = ScalarGroup(named)
-    if before is not None and _same(before.group, named):
-        group = before.group
-        if horizon == before.horizon and model is before.model:
-            return group
+    if before is not None and _same(before, named, horizon, model):
+        before.renew_views()
+        return before.group
     attachment = Attachment(optimizer, group, horizon, model)
-    loadables = attachment.check(before)
+    attachment.prepare(attachment.check(before))
     if before is not None:
         before.unlink()
-    attachment.link(loadables)
-    return group
+        attachment.group = before.group.become(group)
+    attachment.link()
+    return attachment.group
 
 
 def detach(optimizer: Optimizer) -> None:
@@ -153,8 +155,15 @@ def _each_once(
     return named
 
 
-def _same(group: Mapping[str, ScheduledScalar], named: Mapping[str, ScheduledScalar]) -> bool:
-    return set(group) == set(named) and all(group[name] is named[name] for name in named)
+def _same(
+    before: Attachment,
+    named: Mapping[str, ScheduledScalar],
+    horizon: Horizon | None,
+    model: nn.Module | None,
+) -> bool:
+    group = before.group
+    same = set(group) == set(named) and all(group[name] is named[name] for name in named)
+    return same and horizon == before.horizon and model is before.model
 
 
 def _check_types(optimizer: Any, model: Any, horizon: Any) -> None:

@@ -11,28 +11,28 @@ back whatever happens, and nothing is global. In a trace the numbers are live sc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.optimizers import MultiOptimizer, Optimizer
+from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
 from ..number import checks, words
 from ..number.mlx_protocol import is_placeholder, is_tracing
-from ..number.scalar import Leaf, Loadable, load_all
+from ..number.scalar import Loadable, load_all
 from ..number.table import length
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
-from .discover import PRIVATE, attributes, members, rates, within
+from .attached import KEY, become_attached, become_plain, refuse_parameter
+from .discover import members
 from .precision import LayerViews
-from .riding import Rider
+from .riding import Rider, keyed
 from .steps import Steps
 from .twin import Numbers, Twin
 
-KEY = "scalars"
 UPDATES_UNTIL_WARNING = 30
-AGAIN = "Call detach(optimizer), assign it, and call attach(optimizer) again."
 
 
 class Attachment:
@@ -51,12 +51,14 @@ class Attachment:
         self.model = model
         self.members = list(members(optimizer))
         # The state of a MultiOptimizer is made of those of its members: the first carries.
-        self.carrier = next(o for o in self.members if not isinstance(o, MultiOptimizer))
+        self.carrier = next(one for one in self.members if "step" in one._state)
         self.steps = Steps(self._step, horizon)
         self.entries: dict[str, Any] = {}
         self._updates = 0
+        self.updating_model = False
+        """Whether callbacks wait until the model has its new parameters."""
         steps = None if horizon is None else self.steps
-        self.riders = {name: Rider(leaf, steps) for name, leaf in _keyed(group).items()}
+        self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
         self.views = LayerViews(None)
 
     # Linking --------------------------------------------------------------------
@@ -98,8 +100,8 @@ class Attachment:
         leaves = {name: rider.leaf for name, rider in self.riders.items()}
         return [n for n, x in leaves.items() if x._cell.fresh and x.changes and not x.on_device]
 
-    def link(self, loadables: list[Loadable]) -> None:
-        """Give the optimizers their class, and put the scalars into the state."""
+    def prepare(self, loadables: list[Loadable]) -> None:
+        """Do all that may fail, and what takes time: the scalars are loaded, nothing is linked."""
         before = [one for leaf, _, _ in loadables for one in leaf.loadable(leaf.state_dict())]
         load_all(loadables)
         try:
@@ -109,14 +111,22 @@ class Attachment:
         except BaseException:
             load_all(before)
             raise
+
+    def link(self) -> None:
+        """Give the optimizers their class, and put the scalars into the state."""
         for member in self.members:
             become_attached(member, self)
         self.entries = {name: rider.join(self._relink) for name, rider in self.riders.items()}
         state: dict[str, Any] = self.carrier._state
         state[KEY] = self.entries
+        self.renew_views()
+        self.group.follow(None if self.horizon is None else self.steps)
+
+    def renew_views(self) -> None:
+        """Have the scalars in the layers give arrays of the dtype that the model has now."""
+        self.views.unlink()
         self.views = LayerViews(self.model)
         self.views.link()
-        self.group.follow(None if self.horizon is None else self.steps)
 
     def unlink(self) -> None:
         """Undo ``link``."""
@@ -128,11 +138,6 @@ class Attachment:
         self.carrier._state.pop(KEY, None)
         for member in self.members:
             become_plain(member)
-
-    def capture(self) -> None:
-        """Put into the state what compiled functions look up, if it is not there."""
-        for rider in self.riders.values():
-            rider.cell.capture()
 
     def _step(self) -> mx.array:
         self._relink()
@@ -184,7 +189,7 @@ class Attachment:
 
     # An update ------------------------------------------------------------------
 
-    def update(self, member: AttachedOptimizer, gradients: Any, parameters: Any) -> Any:
+    def update(self, member: Optimizer, gradients: Any, parameters: Any) -> Any:
         """Have a twin apply the gradients, with numbers in place of the scalars."""
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
@@ -194,15 +199,16 @@ class Attachment:
             raise ValueError(words.BLIND_STEP)
         twin = Twin(member, Numbers(), traced)
         try:
-            updated = twin.optimizer.apply_gradients(gradients, parameters)
+            apply = partial(twin.optimizer.apply_gradients, gradients, parameters)
+            updated = self.steps.stopped(done, apply)
         finally:
             twin.hand_over()
         if isinstance(done, int):
             self.steps.count(done + 1)
-            if self.horizon is not None:
-                self.group.notify()
-            else:
+            if self.horizon is None:
                 self._warn_if_idle()
+            elif not self.updating_model:
+                self.group.notify()
         return updated
 
     def _warn_if_idle(self) -> None:
@@ -213,96 +219,6 @@ class Attachment:
             words.warn(words.NEVER_UPDATED.format(names=names, updates=self._updates))
 
 
-class AttachedOptimizer(Optimizer):
-    """What an optimizer does more while scalars are attached to it."""
-
-    _attachment: Attachment
-    _plain: type[Optimizer]
-
-    def init(self, parameters: dict[str, Any]) -> None:
-        """Initialize the state, in which the name of the scalars must be free."""
-        if KEY in parameters:
-            refuse_parameter()
-        super().init(parameters)
-
-    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
-        """Apply the gradients, with the numbers of this step."""
-        return self._attachment.update(self, gradients, parameters)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; one that is scheduled cannot be set while it is attached."""
-        if name not in PRIVATE:
-            of = [self, *members(self)] if name == "learning_rate" else [self]
-            if any(name in rates(one) or name in attributes(one) for one in of):
-                way_out = "detach(optimizer), assign it, and attach(optimizer) again."
-                checks.fail(
-                    f"optimizer.{name}", "left to its schedule while attached", value, way_out
-                )
-            if any(within(name, value)):
-                way_out = "detach(optimizer) first, assign it, and attach(optimizer) again."
-                checks.fail(f"optimizer.{name}", "a number while attached", value, way_out)
-        super().__setattr__(name, value)
-
-    @property
-    def state(self) -> Any:
-        """The state of the optimizer, with that of the scalars in it."""
-        if self is self._attachment.carrier:
-            self._attachment.capture()
-        return super().state
-
-    @state.setter
-    def state(self, state: dict[str, Any]) -> None:
-        inherited: Any = super(AttachedOptimizer, type(self)).state
-        link = self._attachment
-        if self is link.carrier:
-            load_all(link.loadables(state))
-            state[KEY] = self._state[KEY]
-        inherited.fset(self, state)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Refuse to be copied or pickled: the copy's scalars would be linked to nothing."""
-        raise TypeError(
-            "an optimizer with scalars attached cannot be copied or pickled; detach(optimizer) "
-            "first, or save optimizer.state"
-        )
-
-
-def become_attached(member: Any, attachment: Attachment) -> None:
-    """Give an optimizer the subclass that is attached."""
-    plain = type(member)
-    names = {"__module__": plain.__module__, "__doc__": plain.__doc__, "_plain": plain}
-    member.__class__ = type(plain.__name__, (AttachedOptimizer, plain), names)
-    member._attachment = attachment
-
-
-def become_plain(member: Any) -> None:
-    """Give an optimizer its own class again."""
-    member.__class__ = member._plain
-    del member._attachment
-
-
-def refuse_parameter() -> None:
-    """Raise because the key of the state is that of a parameter."""
-    rule = f"free of a parameter or an entry named {KEY!r}"
-    way_out = "Rename it: the scalars ride in the state under that name."
-    checks.fail("the optimizer's state", rule, KEY, way_out)
-
-
 def _is_traced(tree: Any) -> bool:
     arrays: list[mx.array] = list(dict(tree_flatten(tree)).values())
     return bool(arrays) and is_placeholder(arrays[0])
-
-
-def _keyed(group: ScalarGroup) -> dict[str, Leaf]:
-    """Return the leaves of a group, each once, by their names in the state."""
-    leaves: dict[str, Leaf] = {}
-    for name, scalar in group.items():
-        for i, leaf in enumerate(scalar.leaves):
-            # tree_unflatten takes a name apart at its dots.
-            key = (name if len(scalar.leaves) == 1 else f"{name}.{i}").replace(".", "/")
-            if all(leaf is not known for known in leaves.values()):
-                if key in leaves:
-                    rule = "a name that no other scalar has in the optimizer's state"
-                    checks.fail("a name given to attach", rule, key, "Choose another name.")
-                leaves[key] = leaf
-    return leaves

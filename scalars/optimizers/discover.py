@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import mlx.nn as nn
-from mlx.optimizers import MultiOptimizer, Optimizer
+from mlx.optimizers import Optimizer
 
 from ..number.scalar import ScheduledScalar
 from ..training.group import ScalarGroup
@@ -18,11 +18,23 @@ PRIVATE = ("_schedulers", "_state", "_attachment")
 
 
 def members(optimizer: Optimizer) -> Iterator[Optimizer]:
-    """Yield an optimizer and, at any depth, the members of a ``MultiOptimizer``."""
+    """Yield an optimizer and, at any depth, those that it holds, as a ``MultiOptimizer`` does."""
     yield optimizer
-    if isinstance(optimizer, MultiOptimizer):
-        for member in optimizer.optimizers:
-            yield from members(member)
+    for _, member in _held("", vars(optimizer)):
+        yield from members(member)
+
+
+def _held(name: str, value: Any) -> Iterator[tuple[str, Optimizer]]:
+    """Yield the optimizers in a value, by name: in lists, tuples and dicts too."""
+    if isinstance(value, Optimizer):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _held(f"{name}.{i}", item)
+    elif isinstance(value, dict) and not isinstance(value, nn.Module):
+        for key, item in value.items():
+            if key not in PRIVATE:
+                yield from _held(f"{name}.{key}" if name else str(key), item)
 
 
 def within(name: str, value: Any) -> Found:
@@ -39,16 +51,22 @@ def within(name: str, value: Any) -> Found:
             yield from within(f"{name}.{key}", item)
 
 
-def replaced(value: Any, of: Callable[[ScheduledScalar], Any]) -> Any:
-    """Return a value with ``of(scalar)`` in place of each scalar that ``within`` finds."""
-    if isinstance(value, ScheduledScalar):
+def replaced(value: Any, of: Callable[[Any], Any], kind: type = ScheduledScalar) -> Any:
+    """Return a value with ``of(x)`` in place of each x of a kind, also in lists, tuples, dicts."""
+    if isinstance(value, kind):
         return of(value)
     if isinstance(value, (list, tuple)):
-        items = [replaced(item, of) for item in value]
+        items = [replaced(item, of, kind) for item in value]
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, dict) and not isinstance(value, nn.Module):
-        return {key: replaced(item, of) for key, item in value.items()}
+        return {key: replaced(item, of, kind) for key, item in value.items()}
     return value
+
+
+def holding(optimizer: Optimizer) -> dict[str, Any]:
+    """Return the attributes of one optimizer that have other optimizers in them, by name."""
+    own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
+    return {name: value for name, value in own.items() if any(_held(name, value))}
 
 
 def attributes(optimizer: Optimizer) -> dict[str, Any]:
@@ -65,28 +83,20 @@ def rates(optimizer: Optimizer) -> dict[str, ScheduledScalar]:
 
 def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
     """Yield the scalars in the attributes of an optimizer and its members, by name."""
-    if isinstance(optimizer, MultiOptimizer):
-        for i, member in enumerate(optimizer.optimizers):
-            yield from in_optimizer(member, f"{prefix}optimizers.{i}.")
-        return
     for name, value in {**rates(optimizer), **attributes(optimizer)}.items():
         yield from within(prefix + name.strip("_"), value)
-
-
-def holders(model: nn.Module | None) -> Iterator[tuple[str, nn.Module, str, Any]]:
-    """Yield the path of each module, itself, and what it has that may hold scalars, by name."""
-    modules: Any = model.named_modules() if model is not None else ()  # type: ignore[no-untyped-call]
-    for path, module in modules:
-        for name, value in {**vars(module), **module}.items():
-            yield path, module, name, value
+    for name, member in _held("", vars(optimizer)):
+        yield from in_optimizer(member, f"{prefix}{name}.")
 
 
 def in_model(model: nn.Module | None) -> Found:
     """Yield the scalars in the modules of a model, by name; expressions by their leaves."""
-    for path, _, name, value in holders(model):
+    modules: Any = model.named_modules() if model is not None else ()  # type: ignore[no-untyped-call]
+    for path, module in modules:
         prefix = f"{path}." if path else ""
-        # Dropout keeps 1 - p.
-        shown = "p" if name == "_p_1" else name.strip("_")
-        for found, scalar in within(prefix + shown, value):
-            for i, leaf in enumerate(scalar.leaves):
-                yield found if len(scalar.leaves) == 1 else f"{found}.{i}", leaf
+        for name, value in {**vars(module), **module}.items():
+            # Dropout keeps 1 - p.
+            shown = "p" if name == "_p_1" else name.strip("_")
+            for found, scalar in within(prefix + shown, value):
+                for i, leaf in enumerate(scalar.leaves):
+                    yield found if len(scalar.leaves) == 1 else f"{found}.{i}", leaf

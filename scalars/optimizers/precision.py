@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -9,10 +11,14 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..number.scalar import ScheduledScalar, View
-from .discover import holders, replaced
+from .discover import replaced, within
 
 PROBABILITIES = {"_p_1": (nn.Dropout, nn.Dropout2d, nn.Dropout3d)}
 """What MLX draws random numbers with, in float32; what is computed from it has the dtype."""
+
+
+class LayerView(View):
+    """A view that an attachment has put in the place of a scalar."""
 
 
 class LayerViews:
@@ -24,26 +30,28 @@ class LayerViews:
     """
 
     def __init__(self, model: nn.Module | None) -> None:
-        self._changes: list[tuple[nn.Module, str, Any, Any]] = []
+        self._changes: list[tuple[Any, Any, Any, Any]] = []
         whole = None if model is None else floating_dtype(model)
-        for _, module, name, value in holders(model):
+        for module in [] if model is None else model.modules():  # type: ignore[no-untyped-call]
             dtype = whole or floating_dtype(module)
-            if dtype is not None and dtype != mx.float32:
-                wide = isinstance(module, PROBABILITIES.get(name, ()))
-                seen = replaced(value, lambda s, d=dtype, w=wide: _view(s, d, w))  # type: ignore[misc]
-                if not _same(seen, value):
-                    self._changes.append((module, name, value, seen))
+            wide = {name for name, kinds in PROBABILITIES.items() if isinstance(module, kinds)}
+            for container in (vars(module), module):
+                for inside, key, value in _places(container):
+                    scalar = replaced(value, _unwrapped)
+                    if dtype is not None and dtype != mx.float32:
+                        view = partial(_view, dtype=dtype, wide=key in wide)
+                        self._changes.append((inside, key, scalar, replaced(scalar, view)))
 
     def link(self) -> None:
         """Put the views in place of the scalars."""
-        for module, name, _, view in self._changes:
-            _set(module, name, view)
+        for container, key, _, view in self._changes:
+            container[key] = view
 
     def unlink(self) -> None:
         """Put the scalars back, but for what has been assigned since."""
-        for module, name, scalar, view in self._changes:
-            if (module if name in module else vars(module)).get(name) is view:
-                _set(module, name, scalar)
+        for container, key, scalar, view in self._changes:
+            if _at(container, key) is view:
+                container[key] = scalar
 
 
 def floating_dtype(module: nn.Module) -> mx.Dtype | None:
@@ -53,20 +61,29 @@ def floating_dtype(module: nn.Module) -> mx.Dtype | None:
     return dtypes.pop() if len(dtypes) == 1 else None
 
 
+def _places(container: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield where scalars are, in lists and dicts too: container, key and what is there.
+
+    What is there is a scalar, or a tuple with scalars in it.
+    """
+    items = enumerate(container) if isinstance(container, list) else container.items()
+    for key, value in list(items):
+        scalars = isinstance(value, tuple) and any(within("", value))
+        if scalars or isinstance(value, ScheduledScalar):
+            yield container, key, value
+        elif isinstance(value, (list, dict)) and not isinstance(value, nn.Module):
+            yield from _places(value)
+
+
+def _at(container: Any, key: Any) -> Any:
+    if isinstance(container, list):
+        return container[key] if key < len(container) else None
+    return container.get(key)
+
+
 def _view(scalar: ScheduledScalar, dtype: mx.Dtype, wide: bool) -> ScheduledScalar:
-    return scalar if scalar.own_dtype is not None else View(scalar, dtype, wide)
+    return scalar if scalar.own_dtype is not None else LayerView(scalar, dtype, wide)
 
 
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, (list, tuple)):
-        return all(map(_same, a, b))
-    if isinstance(a, dict) and not isinstance(a, nn.Module):
-        return all(_same(a[key], b[key]) for key in a)
-    return a is b
-
-
-def _set(module: nn.Module, name: str, value: Any) -> None:
-    if name in module:
-        module[name] = value
-    else:
-        vars(module)[name] = value
+def _unwrapped(scalar: ScheduledScalar) -> ScheduledScalar:
+    return scalar.scalar if isinstance(scalar, LayerView) else scalar

@@ -11,6 +11,7 @@ import mlx.core as mx
 from ..number import checks
 from ..number.cell import Arrays, Extra
 from ..number.scalar import Leaf, Loadable
+from ..training.group import ScalarGroup
 from .steps import StepCell, Steps
 
 
@@ -86,6 +87,22 @@ class Rider:
             numbers = iter(numbers_of(entry["observed"]))
             state["observed"] = [one.memory_of(numbers) for one in self.leaf.listeners]
         return {**state, **self.leaf.counted_in(entry)}
+
+
+def keyed(group: ScalarGroup) -> dict[str, Leaf]:
+    """Return the leaves of a group, each once, by their names in the state."""
+    leaves: dict[str, Leaf] = {}
+    for name, scalar in group.items():
+        for i, leaf in enumerate(scalar.leaves):
+            # tree_unflatten takes a name apart at its dots.
+            key = (name if len(scalar.leaves) == 1 else f"{name}.{i}").replace(".", "/")
+            if all(leaf is not known for known in leaves.values()):
+                if key in leaves:
+                    rule = "a name that no other scalar has in the optimizer's state"
+                    checks.fail("a name given to attach", rule, key, "Choose another name.")
+                leaves[key] = leaf
+    # mx.compile tells captured arrays apart by their places, not by their names.
+    return dict(sorted(leaves.items()))
 
 
 _float64, _bits = struct.Struct("d"), struct.Struct("Q")

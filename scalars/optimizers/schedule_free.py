@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from ..number import checks
 from ..number.scalar import ScheduledScalar
+from .kernels import adamw, sgd
 
 Number = ScheduledScalar | float
 Rate = Number | Callable[[mx.array], mx.array]
@@ -279,7 +280,7 @@ class ScheduleFreeSGD(_ScheduleFree):
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
         """Move z and y of a parameter."""
-        state["z"], y = _sgd(gradient, parameter, state["z"], self._now)
+        state["z"], y = sgd(gradient, parameter, state["z"], self._now)
         return y
 
 
@@ -374,40 +375,13 @@ class ScheduleFreeAdamW(_ScheduleFree):
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
         """Move z, y and the second moment of a parameter."""
         kept = state["z"], state["v"]
-        state["v"], state["z"], y = _adamw(gradient, parameter, *kept, self._now)
+        state["v"], state["z"], y = adamw(gradient, parameter, *kept, self._now)
         return y
 
 
 # The kernels of an update. mx.compile fuses a result with all that leads to it, up to what
 # mx.depends returns. Cut there, most results are written in place of what they replace,
 # and the loops are short: the C++ compiler on a CPU vectorizes those of few arrays.
-
-
-@mx.compile
-def _sgd(g: mx.array, y: mx.array, z: mx.array, now: dict[str, mx.array]) -> tuple[mx.array, ...]:
-    """Return z' and y' = y + c (z' - y) - k g, where k is rate (k - c) of the step."""
-    dtype, wide = y.dtype, now["rate"].dtype
-    if "decay" in now:
-        g = g.astype(wide) + now["decay"] * y.astype(wide)
-    kept = (z.astype(wide) - now["rate"] * g.astype(wide)).astype(dtype)
-    z, g = mx.depends([kept, g], [kept])
-    z, y, g = z.astype(wide), y.astype(wide), g.astype(wide)
-    return kept, (y + now["c"] * (z - y) - now["k"] * g).astype(dtype)
-
-
-@mx.compile
-def _adamw(
-    g: mx.array, y: mx.array, z: mx.array, v: mx.array, now: dict[str, mx.array]
-) -> tuple[mx.array, ...]:
-    """Return v', z' and y' = y + c (z - y) + k (z' - z)."""
-    dtype, wide = y.dtype, now["rate"].dtype
-    second = now["beta"] * v.astype(wide) + now["rest"] * mx.square(g.astype(wide))
-    known, g = mx.depends([second, g], [second])
-    y, z = y.astype(wide), z.astype(wide)
-    step = now["rate"] * g.astype(wide) / (mx.sqrt(known) + now["eps"])
-    kept = (z - now["decay"] * y - step).astype(dtype)
-    y = y + now["c"] * (z - y) + now["k"] * (kept.astype(wide) - z)
-    return second.astype(v.dtype), kept, y.astype(dtype)
 
 
 def _array(value: Number, dtype: mx.Dtype) -> mx.array:

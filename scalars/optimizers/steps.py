@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar, copy_context
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
 
 from ..number import words
-from ..number.cell import Arrays, Cell, Pair
+from ..number.cell import Cell, Pair
 from ..number.mlx_protocol import is_placeholder
 from ..number.table import Formula, Table
+
+STOPPED: ContextVar[Mapping[int, Any]] = ContextVar("STOPPED", default=MappingProxyType({}))
+"""The step that is being made, by the ``id`` of what reads it."""
 
 
 class Steps:
@@ -29,7 +34,10 @@ class Steps:
 
     @property
     def now(self) -> int | mx.array:
-        """The number of steps that are done."""
+        """The number of steps that are done, also while the next one is being made."""
+        step: int | mx.array | None = STOPPED.get().get(id(self))
+        if step is not None:
+            return step
         here, (known, count) = self._read(), self._known
         if here is known:
             return count
@@ -38,9 +46,23 @@ class Steps:
         try:  # it was loaded, or counted in a graph
             count = int(here.item())  # type: ignore[arg-type]
         except RuntimeError as error:
+            if "without a primitive" not in str(error):
+                raise
             raise ValueError(words.LOST_STEP) from error
         self._known = (here, count)
         return count
+
+    def stopped(self, step: int | mx.array, call: Callable[[], Any]) -> Any:
+        """Return ``call()``, in which the step stays what it is while the optimizer counts it up.
+
+        Its code may call a function that reads a scalar, which is to have the value of now.
+        """
+
+        def run() -> Any:
+            STOPPED.set({**STOPPED.get(), id(self): step})
+            return call()
+
+        return copy_context().run(run)  # whatever happens, the step goes on outside
 
     def count(self, done: int) -> None:
         """Remember that the step is ``done`` after an update, which was not in a graph."""
@@ -75,7 +97,7 @@ class StepCell(Cell):
     ``free`` is the cell that the scalar had before, and has again when it is detached.
 
     On the host the value is that of the formula at the step. In a graph it is looked up in
-    a table of all steps. The table is made when somebody captures it.
+    a table of all steps, which is worked out by ``prepare``.
     """
 
     __slots__ = ("_formula", "_last", "_steps", "_table", "free")
@@ -88,7 +110,7 @@ class StepCell(Cell):
         self._ours = None
         self._formula = formula
         self._steps = steps
-        self._table: Table | None = None
+        self._table: Table
         self._last: tuple[int, float] | None = None
 
     def read(self, use: bool = True) -> float | Pair:
@@ -113,49 +135,35 @@ class StepCell(Cell):
         """Raise ``ValueError``: the step of the optimizer is what makes progress."""
         raise ValueError(words.DRIVEN.format(name=repr(owner)))
 
-    def renewed(self, owner: Any, same: bool) -> Table | None:
+    def renewed(self, owner: Any, same: bool) -> Table:
         """Return the table of the formula as it is now, the ``same`` or another one."""
         if self._is_traced():
             raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
-        return self._table if same or self._table is None else self._made()
+        return self._table if same else Table.of(self._formula, self._steps.progresses)
 
     def renew(self, owner: Any, renewed: Any) -> None:
         """Take the table that ``renewed`` returned."""
         self._last, self._table = None, renewed
-        if renewed is not None:
-            self.refresh()
-
-    def capture(self) -> Arrays:
-        """Return the dict that ``mx.compile`` captures, with the table in it."""
-        if self._table is None:
-            self._table = self._made()
-            self.refresh()
-        return self.arrays
+        self.refresh()
 
     def refresh(self) -> None:
         """Put the table, and what a checkpoint needs, into the dict."""
-        if self._table is not None:
-            self.arrays.update(self._table._asdict())
-            self._ours = self._table.value
-            self.put_extras()
+        self.arrays.update(self._table._asdict())
+        self._ours = self._table.value
+        self.put_extras()
 
     def prepare(self) -> None:
-        """Work the table out now, if somebody has captured the dict before."""
-        if self.arrays:
-            self._table = self._made()
+        """Work the table out, for ``refresh`` to put into the dict."""
+        self._table = Table.of(self._formula, self._steps.progresses)
 
     def stop(self, progress: float) -> None:
         """Leave the dict to the cell that the scalar had before."""
         free = self.free
         free.progress, free.value, free.fresh = progress, self._formula(min(progress, 1.0)), False
-        if self.arrays:
-            free.refresh()
-
-    def _made(self) -> Table:
-        return Table.of(self._formula, self._steps.progresses)
+        free.refresh()
 
     def _is_traced(self) -> bool:
-        if self._table is None or (here := self.arrays["value"]) is self._ours:
+        if (here := self.arrays["value"]) is self._ours:
             return False
         if is_placeholder(here):
             return True

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
-from mlx.optimizers import Adafactor, MultiOptimizer
+from mlx.optimizers import Optimizer
 
 from ..number.cell import Pair
 from ..number.scalar import Handed, ScheduledScalar
-from .discover import attributes, rates, replaced
+from .discover import attributes, holding, rates, replaced
 
-WIDE = {"decay_rate": Adafactor}
-"""What an optimizer raises an integer step to: beside it a Python float is float32."""
+WIDE = ("decay_rate", "beta")
+"""How attributes begin that belong to a power of the step: beside it a Python float is float32.
+
+``mx.power(beta, step)`` does not say what for it asks for an array, and in bfloat16 0.999 is 1.
+"""
 
 
 class Numbers:
@@ -34,19 +37,19 @@ class Twin:
     def __init__(self, member: Any, numbers: Numbers, traced: bool) -> None:
         self.member = member
         own = vars(member)
-        given: dict[str, Any]
+        called, scheduled = rates(member), attributes(member)
+        for name, rate in called.items():  # as MLX does with what it calls at each step
+            value = numbers.of(rate)
+            own["_state"][name] = value.value if isinstance(value, Pair) else mx.array(value)
+        others = {n: f for n, f in own["_schedulers"].items() if n not in called}
+        given: dict[str, Any] = {"_schedulers": others}
         self.twins: list[Twin] = []
-        if isinstance(member, MultiOptimizer):
-            self.twins = [Twin(one, numbers, traced) for one in member.optimizers]
-            given = {"optimizers": [twin.optimizer for twin in self.twins]}
-        else:
-            called = rates(member)
-            for name, rate in called.items():  # as MLX does with what it calls at each step
-                value = numbers.of(rate)
-                own["_state"][name] = value.value if isinstance(value, Pair) else mx.array(value)
-            others = {n: f for n, f in own["_schedulers"].items() if n not in called}
-            given = {"_schedulers": others}
-        scheduled = {} if self.twins else attributes(member)
+
+        def twin_of(held: Any) -> Any:
+            self.twins.append(Twin(held, numbers, traced))
+            return self.twins[-1].optimizer
+
+        given |= {n: replaced(x, twin_of, Optimizer) for n, x in holding(member).items()}
         if traced and scheduled:
             given |= _handed(scheduled, numbers, mx.float32)
             given["_handed"] = lambda dtype: _handed(scheduled, numbers, dtype)
@@ -72,13 +75,11 @@ class Twin:
 
 def _handed(scheduled: dict[str, Any], numbers: Numbers, dtype: mx.Dtype) -> dict[str, Any]:
     """Return the scheduled attributes of an optimizer for a parameter of a dtype, in a trace."""
-    return {
-        name: replaced(
-            value,
-            lambda s, wide=name in WIDE: Handed(s, numbers.of(s), mx.float32 if wide else dtype),  # type: ignore[misc]
-        )
-        for name, value in scheduled.items()
-    }
+    handed = {}
+    for name, value in scheduled.items():
+        seen = mx.float32 if name.startswith(WIDE) else dtype
+        handed[name] = replaced(value, lambda s, d=seen: Handed(s, numbers.of(s), d))  # type: ignore[misc]
+    return handed
 
 
 def in_trace(plain: Any) -> Any:

@@ -57,7 +57,7 @@ class Linear(Schedule):
     Example:
         >>> from scalars import Linear
         >>> temperature = Linear(1.0, 0.2)
-        >>> [float(temperature.update(p)) for p in (0, 0.25, 0.5, 1, 2)]
+        >>> [float(temperature.update(p)) for p in (0, 0.25, 0.5, 1, 1.5)]
         [1.0, 0.8, 0.6, 0.2, 0.2]
     """
 
@@ -91,7 +91,7 @@ class Polynomial(Schedule):
     Example:
         >>> from scalars import Polynomial
         >>> lr = Polynomial(1.0, 0.0, power=2)
-        >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 1, 2)]
+        >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 1, 1.5)]
         [1.0, 0.5625, 0.25, 0.0, 0.0]
 
     [1]: Chen, L.-C. et al., 2017. DeepLab: Semantic image segmentation with deep
@@ -128,7 +128,7 @@ class CosineAnnealing(Schedule):
     Example:
         >>> from scalars import CosineAnnealing
         >>> lr = CosineAnnealing(0.1, end=0.01)
-        >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 1, 2)]
+        >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 1, 1.5)]
         [0.1, 0.0868, 0.055, 0.01, 0.01]
         >>> lr
         CosineAnnealing(start=0.1, end=0.01)
@@ -171,7 +171,7 @@ class Exponential(Schedule):
     Example:
         >>> from scalars import Exponential
         >>> lr = Exponential(1.0, 0.01)
-        >>> [float(lr.update(p)) for p in (0, 0.5, 1, 2)]
+        >>> [float(lr.update(p)) for p in (0, 0.5, 1, 1.5)]
         [1.0, 0.1, 0.01, 0.01]
 
     The formula is that of fast.ai's ``SchedExp``; PyTorch's ``ExponentialLR(gamma)``
@@ -220,7 +220,7 @@ class InverseSqrt(Schedule):
     Example:
         >>> from scalars import InverseSqrt
         >>> lr = InverseSqrt(1.0, timescale=0.25)
-        >>> [float(lr.update(p)) for p in (0, 0.75, 1, 2)]
+        >>> [float(lr.update(p)) for p in (0, 0.75, 1, 1.5)]
         [1.0, 0.5, 0.4472, 0.4472]
 
     [1]: Vaswani, A. et al., 2017. Attention is all you need. NeurIPS 2017. The spelling is
@@ -255,7 +255,7 @@ class InverseTime(Schedule):
     Example:
         >>> from scalars import InverseTime
         >>> lr = InverseTime(1.0, rate=3.0)
-        >>> [float(lr.update(p)) for p in (0, 1 / 3, 1, 2)]
+        >>> [float(lr.update(p)) for p in (0, 1 / 3, 1, 1.5)]
         [1.0, 0.5, 0.25, 0.25]
 
     Keras's ``InverseTimeDecay`` and thinc's ``decaying``.
@@ -298,7 +298,7 @@ class Tanh(Schedule):
     Example:
         >>> from scalars import Tanh
         >>> lr = Tanh(1.0)
-        >>> [float(lr.update(p)) for p in (0, 0.7, 1, 2)]
+        >>> [float(lr.update(p)) for p in (0, 0.7, 1, 1.5)]
         [1.0, 0.5, 0.00247, 0.00247]
 
     [1]: Hsueh, B. et al., 2019. Stochastic gradient descent with hyperbolic-tangent decay
@@ -337,7 +337,7 @@ class Rex(Schedule):
     Example:
         >>> from scalars import Rex
         >>> lr = Rex(1.0)
-        >>> [float(lr.update(p)) for p in (0, 0.5, 1, 2)]
+        >>> [float(lr.update(p)) for p in (0, 0.5, 1, 1.5)]
         [1.0, 0.667, 0.0, 0.0]
 
     [1]: Chen, J., Wolfe, C. and Kyrillidis, A., 2022. REX: Revisiting budgeted training

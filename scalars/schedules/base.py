@@ -66,7 +66,7 @@ class Schedule(Leaf):
         self.listeners = self._find_listeners()
         for listener in self.listeners:
             listener.owners.add(self)
-        if self.monotone_pieces:
+        if self.monotone and not self.on_device:
             for progress in (0.0, *self.edges[:8], *self.edges[-8:], 1.0):
                 checks.finite(self, progress)
         self._cell = self._make_cell()

@@ -37,7 +37,7 @@ class LambdaValue(Schedule):
     Example:
         >>> from scalars import LambdaValue
         >>> wd = LambdaValue(lambda progress: (1 - progress) * 0.09 + 0.01)
-        >>> [float(wd.update(p)) for p in (0, 0.5, 1, 2)]
+        >>> [float(wd.update(p)) for p in (0, 0.5, 1, 1.5)]
         [0.1, 0.055, 0.01, 0.01]
     """
 

@@ -154,6 +154,11 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         observe_all("the group", self._leaves, metric)
         return self
 
+    def become(self, other: ScalarGroup) -> ScalarGroup:
+        """Take the scalars of another group, and keep the callbacks: what ``attach`` calls."""
+        self._scalars, self._leaves = other._scalars, other._leaves
+        return self
+
     def follow(self, steps: Any) -> None:
         """Follow the step of an optimizer from now on, or none: what ``attach`` calls."""
         self._steps = steps
@@ -219,8 +224,9 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             start: The step of the first item, when a run is resumed. Default: ``0``.
 
         Raises:
-            ValueError: There are more items than steps in the horizon, or ``start``
-                is not one of its steps.
+            ValueError: There are more items than steps in the horizon, ``start`` is not one
+                of its steps, the group is further than that already, or it is updated by
+                somebody else meanwhile.
             TypeError: ``items`` cannot be iterated, or ``horizon`` is no ``Horizon``.
 
         Example:
@@ -244,12 +250,22 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return self._tracked(items, horizon, start)
 
     def _tracked(self, items: Iterable[T], horizon: Horizon, start: int) -> Iterator[T]:
+        reached = 0.0
         for step, item in enumerate(items, start):
             if step >= horizon.total_steps:
                 rule = f"no more than the steps in the horizon, {horizon.total_steps}"
                 way_out = "Take the first ones, or Horizon.extend() the run."
                 checks.fail("the number of items", rule, step + 1, way_out)
-            self.update(horizon.progress(step))
+            progress = horizon.progress(step)
+            if (progress < self.progress) if step == start else (self.progress != reached):
+                rule = f"left to the items, which are at {progress:.4g}"
+                way_out = (
+                    "Pass start=step to resume, or update(0) to begin again. A trainer that also "
+                    "iterates for evaluation needs attach(optimizer, horizon=horizon) instead."
+                )
+                checks.fail("the progress of the group", rule, self.progress, way_out)
+            self.update(progress)
+            reached = self.progress
             yield item
 
     def state_dict(self) -> dict[str, Any]:
