@@ -11,6 +11,12 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 import scalars
 
+MLX = tuple(int(part) for part in mx.__version__.split(".")[:3])
+"""The version of MLX."""
+KERNELS_BY_DTYPE = MLX >= (0, 31, 2)
+"""Before, MLX names a compiled kernel without the dtypes of its inputs, and so takes one for
+another in the same process (ml-explore/mlx#3427)."""
+
 
 def public_names() -> dict[str, Any]:
     """Return what users import from the package, loaded."""

@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from scalars import Horizon, Linear, OneCycle, attach, find_learning_rate
 from scalars.tools.lr_finder import LearningRateTest
 
-from .helpers import Traced, assert_same
+from .helpers import MLX, Traced, assert_same
 
 matplotlib.use("agg")
 IMAGES, LABELS = load_digits(return_X_y=True)
@@ -45,7 +45,7 @@ OPTIMIZERS: dict[str, Any] = {
     "scheduled": lambda: optim.AdamW(Linear(1e-3, 0.0), weight_decay=Linear(0.0, 0.1)),
     "MLX's schedule": lambda: optim.Adam(optim.cosine_decay(1e-3, 100)),
 }
-if mx.__version__ >= "0.32":  # where MLX can merge these trees
+if MLX >= (0, 32):  # where MLX can merge these trees
     OPTIMIZERS["several"] = lambda: optim.MultiOptimizer(
         [optim.SGD(0.1), optim.Adam(Linear(1e-3, 0.0))], [lambda path, _: "bias" in path]
     )

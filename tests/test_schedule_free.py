@@ -27,7 +27,7 @@ from scalars import (
 )
 
 from . import golden
-from .helpers import Traced, assert_same, largest_difference, reloaded
+from .helpers import KERNELS_BY_DTYPE, MLX, Traced, assert_same, largest_difference, reloaded
 from .reference.schedule_free import Reference
 from .schedule_free_cases import CONFIGURATIONS, NOISE, START, STEPS, gradient
 
@@ -287,8 +287,7 @@ def test_resumed_in_either_position(
         assert_same(again.optimizer.state, whole.optimizer.state)
 
 
-# Before 0.32, MLX takes kernels of bfloat16 for those of float16 in the same process.
-@pytest.mark.skipif(mx.__version__ < "0.32", reason="MLX mixes up kernels")
+@pytest.mark.skipif(not KERNELS_BY_DTYPE, reason="MLX mixes up kernels")
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
 @every_optimizer
 def test_half_precision_stays(name: str, dtype: mx.Dtype) -> None:
@@ -367,7 +366,7 @@ def test_driven_by_the_step_is_driven_by_the_loop(compiled: bool) -> None:
     assert largest_difference(*results) < 1e-5
 
 
-@pytest.mark.skipif(mx.__version__ < "0.32", reason="MLX cannot merge these trees")
+@pytest.mark.skipif(MLX < (0, 32), reason="MLX cannot merge these trees")
 def test_in_a_multi_optimizer() -> None:
     """Each member switches the parameters that are its own."""
     model = make_model()
