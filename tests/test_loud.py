@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import pickle
 import sys
 import threading
+import typing
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
@@ -23,6 +25,7 @@ from scalars import (
     CosineAnnealing,
     CosineAnnealingWarmRestarts,
     Cyclic,
+    DynamicLossScale,
     Horizon,
     LambdaValue,
     Linear,
@@ -30,13 +33,21 @@ from scalars import (
     ReduceOnPlateau,
     Repeat,
     ScalarGroup,
+    Schedule,
     ScheduledScalar,
+    StepDecay,
     Warmup,
     WarmupStableDecay,
     attach,
     clip,
+    find_learning_rate,
     minimum,
+    no_decay,
+    plot,
+    recompute_batch_norm,
 )
+
+from .cases import CASES, Case
 
 X = mx.array([1.0, 2.0])
 
@@ -520,3 +531,117 @@ def test_a_warning_points_at_the_line_of_the_user() -> None:
         line = sys._getframe().f_lineno + 1
         Linear(0.0, 1.0).update(5)
     assert (caught[0].filename, caught[0].lineno) == (__file__, line)
+
+
+# Arguments --------------------------------------------------------------------------------
+
+
+def test_a_plateau_counts_nothing_while_it_is_warmed_up() -> None:
+    """As in timm, whose PlateauLRScheduler leaves the plateau alone until the warm-up is over."""
+    lr = Warmup(ReduceOnPlateau(1.0, 0.5, patience=0), 0.5)
+    group = ScalarGroup(lr=lr)
+    for i, loss in enumerate([5.0, 6.0, 7.0, 8.0, 9.0]):
+        group.update(i / 10).observe(loss)
+    (plateau,) = lr.listeners
+    assert plateau.memory["best"] is None
+    assert float(lr.update(0.5)) == 1.0
+    lr.observe(9.0).observe(9.5)
+    assert (plateau.memory["best"], float(lr)) == (9.0, 0.5)
+
+
+def test_a_loss_scale_of_whole_numbers() -> None:
+    scale = DynamicLossScale(2**63)
+    assert (scale.state["value"].dtype, float(scale)) == (mx.float32, 2.0**63)
+    assert float(scale.observe(False)) == 2.0**62
+    assert DynamicLossScale(4).state["value"].dtype == mx.float32
+    with pytest.raises(ValueError, match="growth_interval of DynamicLossScale must be at most"):
+        DynamicLossScale(growth_interval=2**40)
+    with pytest.raises(ValueError, match=r"must be at most 2\*\*53, got"):
+        DynamicLossScale(growth_interval=2**70)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda p: np.float32(0.5),
+        lambda p: np.where(p < 2, 0.5, 0.1),
+        lambda p: np.array(0.5),
+        lambda p: mx.array(0.5),
+    ],
+)
+def test_a_function_may_give_a_number_of_numpy(function: Any) -> None:
+    scalar = LambdaValue(function)
+    assert float(scalar.update(0.3)) == scalar.at(0.7) == 0.5
+    optimizer = optim.SGD(scalar)
+    attach(optimizer, horizon=Horizon(4))
+    assert optimizer.apply_gradients({"w": X}, {"w": X})["w"].tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: StepDecay(1.0, 0.5, np.array([0.1])), TypeError, "every of StepDecay must be"),
+        (lambda: Horizon(np.array([1, 2])), TypeError, "total_steps of Horizon must be a whole"),
+        (lambda: Horizon(mx.array([1, 2])), TypeError, "total_steps of Horizon must be a whole"),
+        (lambda: plot(Linear(0, 1), ax=3), TypeError, "ax must be matplotlib axes, got 3"),
+        (lambda: DynamicLossScale().unscale({"w": 3}), TypeError, "grads must be a tree of arr"),
+        (lambda: recompute_batch_norm(nn.BatchNorm(1), 3), TypeError, "batches must be iterable"),
+        (lambda: no_decay("w", 3), TypeError, "array must be a parameter, an mx.array, got 3"),
+        (lambda: np.add(1.0, 1.0, out=Linear(0, 1)), TypeError, "out|return arrays must be of"),
+        (lambda: delattr(Linear(0, 1), "start"), AttributeError, "cannot delete start of Linear"),
+    ],
+)
+def test_errors_name_the_argument(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_type_hints_can_be_read() -> None:
+    for schedule in (Linear, Warmup, ReduceOnPlateau, LambdaValue, DynamicLossScale):
+        assert "start" in typing.get_type_hints(schedule) or schedule is not Linear
+
+
+def test_the_learning_rate_test_says_when_batches_run_out() -> None:
+    model = nn.Linear(2, 1)
+    batches = iter([(mx.ones((4, 2)),)] * 8)
+
+    def loss(model: Any, x: mx.array) -> Any:
+        return (model(x) ** 2).mean(), mx.array(4)  # as mlx-lm's: with the number of tokens
+
+    with pytest.warns(RuntimeWarning, match="came to an end after 8 of 100 rates"):
+        found = find_learning_rate(model, optim.SGD(0.1), loss, batches)
+    assert len(found.losses) == 8
+
+
+JUNK: list[Any] = [
+    None, "x", [], {}, (), object(), True, math.nan, math.inf, -1, 10**400, 1j, b"", {1, 2},
+    mx.array([1.0, 2.0]), np.array([1.0, 2.0]), np.float16(3), Fraction(1, 3), lambda p: "x",
+    Linear(0.0, 1.0), [[]], [0.5, "x"], [1, 0.5], float, nn.Linear(1, 1), range(3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_argument_with_wrong_values(case: Case) -> None:
+    """Each is taken, or refused with a ValueError or TypeError that says its name."""
+    made = case.make()
+    if not isinstance(made, Schedule):
+        return
+    given = made.given()
+    for name in (field.name for field in dataclasses.fields(made)):  # type: ignore[arg-type]
+        for junk in JUNK:
+            said = name
+            try:
+                type(made)(**{**given, name: junk})
+            except (ValueError, TypeError) as error:
+                said = str(error)
+            assert type(made).__name__ in said or name in said
+    for call in (made.update, made.at, made.observe, made.load_state_dict, made.by_step):
+        before = made.state_dict()
+        for junk in JUNK:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    call(junk)
+            except (ValueError, TypeError):
+                assert made.state_dict() == before
+            before = made.state_dict()

@@ -210,8 +210,12 @@ def test_smoothing_by_hand() -> None:
 def test_batches_that_end() -> None:
     model, optimizer = make_model(), optim.SGD(0.1)
     assert len(find_learning_rate(model, optimizer, loss_fn, BATCHES[:3], steps=8).losses) == 8
-    assert len(find_learning_rate(model, optimizer, loss_fn, iter(BATCHES[:3])).losses) == 3
-    with pytest.raises(ValueError, match="the number of finite losses must be at least 2, got"):
+    with pytest.warns(RuntimeWarning, match="came to an end after 3 of 100 rates"):
+        found = find_learning_rate(model, optimizer, loss_fn, iter(BATCHES[:3]))
+    assert len(found.losses) == 3
+    message = "the number of finite losses must be at least 2, got"
+    ends = pytest.warns(RuntimeWarning, match="came to an end after 1 of 100 rates")
+    with ends, pytest.raises(ValueError, match=message):
         find_learning_rate(model, optimizer, loss_fn, iter(BATCHES[:1]))
 
 

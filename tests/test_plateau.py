@@ -118,7 +118,7 @@ def by_hand_in_a_sequence(p: float, x: float) -> float:
 
 COMPOSED: list[tuple[str, Callable[[Any], ScheduledScalar], Callable[[float, float], float]]] = [
     # What it is, and by hand its value at a progress when the plateau gives x.
-    ("warm-up", lambda x: Warmup(x, 0.5), lambda p, x: min(p / 0.5, 1) * x),
+    ("warm-up", lambda x: Warmup(x, 0.05), lambda p, x: min(p / 0.05, 1) * x),
     (
         "factor of a cosine",
         lambda x: x * CosineAnnealing(2.0),
@@ -205,7 +205,7 @@ def test_a_run_resumed_from_its_state_dict_is_the_run(make: Any, expected: Any) 
     ],
 )
 def test_bad_states_change_nothing(change: Any, error: type[Exception], message: str) -> None:
-    lr = Warmup(ReduceOnPlateau(1.0, patience=0), 0.5).update(0.25).observe(1.0).observe(1.0)
+    lr = Warmup(ReduceOnPlateau(1.0, patience=0), 0.5).update(0.75).observe(1.0).observe(1.0)
     before = lr.state_dict()
     bad = json.loads(json.dumps(before))
     target = bad if set(change) & set(bad) else bad["observed"][0]
@@ -213,7 +213,7 @@ def test_bad_states_change_nothing(change: Any, error: type[Exception], message:
     with pytest.raises(error, match=message):
         lr.load_state_dict(bad)
     assert lr.state_dict() == before
-    assert float(lr) == pytest.approx(0.05)
+    assert float(lr) == pytest.approx(0.1)
 
 
 def attached(warm: bool = True) -> tuple[Any, Any, Any]:
@@ -425,7 +425,7 @@ def test_observing_in_a_compiled_step_that_drives_it_is_refused() -> None:
         group.observe(1.0)
         return w
 
-    with pytest.raises(ValueError, match="cannot be updated while mx.compile traces"):
+    with pytest.raises(ValueError, match="while mx.compile traces a function that captures"):
         mx.compile(step, inputs=[optimizer.state])(mx.array(1.0))
 
 

@@ -25,6 +25,8 @@ class Adaptive(Schedule):
 
     at_first: ClassVar[Mapping[str, int | None]]
     """The memory before the first metric: counts, and ``None`` for a number not known yet."""
+    waits_for_warmup: ClassVar[bool] = False
+    """Whether a ``Warmup`` that it is in keeps it from counting metrics until it is over."""
     counted: ClassVar[str]
     """The key of the memory that the value follows from, a count."""
 

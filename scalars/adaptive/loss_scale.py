@@ -16,6 +16,7 @@ from ..number.scalar import Loadable
 from ..schedules.base import Schedule
 
 Tree = TypeVar("Tree")
+LONGEST = 2**31 - 1
 LARGEST = 2.0**127
 """The largest power of two in float32."""
 
@@ -35,7 +36,7 @@ class _OnDevice(Cell):
 
     def __init__(self, value: float) -> None:
         super().__init__(value)
-        self.arrays.update(value=mx.array(value), streak=mx.array(0))
+        self.arrays.update(value=mx.array(float(value)), streak=mx.array(0))
 
     def read(self, use: bool = True) -> Pair:
         """Return the value as it is on the device."""
@@ -118,6 +119,9 @@ class DynamicLossScale(Schedule):
             rule = f"from minimum, {self.minimum}, to 2**127"
             way_out = "Pass a power of two such as 2**15."
             checks.fail("initial of DynamicLossScale", rule, self.initial, way_out)
+        if self.growth_interval > LONGEST:
+            name, rule = "growth_interval of DynamicLossScale", f"at most {LONGEST}"
+            checks.fail(name, rule, self.growth_interval, "Pass a number such as 2000.")
 
     def _make_cell(self) -> Cell:
         return _OnDevice(self.initial)
@@ -130,11 +134,13 @@ class DynamicLossScale(Schedule):
 
         Raises:
             ValueError: There are no gradients.
+            TypeError: One of them is no array.
         """
         inverse = 1 / self._cell.arrays["value"]
-        leaves: list[mx.array] = list(dict(tree_flatten(grads)).values())
-        if not leaves:
-            checks.fail("grads", "a tree of arrays", grads, "Pass what value_and_grad returned.")
+        leaves: list[Any] = list(dict(tree_flatten(grads)).values())
+        if not leaves or not all(isinstance(leaf, mx.array) for leaf in leaves):
+            way_out, wrong = "Pass what value_and_grad returned.", bool(leaves)
+            checks.fail("grads", "a tree of arrays", grads, way_out, wrong_type=wrong)
         finite = mx.stack([mx.isfinite(array).all() for array in leaves]).all()
         unscaled: Tree = tree_map(
             lambda array: (array.astype(mx.float32) * inverse).astype(array.dtype), grads
@@ -229,7 +235,13 @@ class DynamicLossScale(Schedule):
         progress = checks.progress(state["progress"])
         scale = checks.positive(f"scale in {name}", state["scale"])
         streak = checks.count(f"streak in {name}", state["streak"], least=0)
-        return [(self, progress, [(self, {"value": mx.array(scale), "streak": mx.array(streak)})])]
+        return [
+            (
+                self,
+                progress,
+                [(self, {"value": mx.array(float(scale)), "streak": mx.array(streak)})],
+            )
+        ]
 
     @property
     def memory(self) -> dict[str, mx.array]:

@@ -24,7 +24,8 @@ class ReduceOnPlateau(Adaptive):
     n is the number of reductions so far: ``observe(metric)`` adds one when the metric has
     failed to improve more than ``patience`` times in a row, as PyTorch does. Then
     ``cooldown`` observations are not counted. A metric that is infinite or NaN is never
-    an improvement. Nothing happens at any progress: ``update`` moves only ``value``.
+    an improvement. ``update`` moves only ``value``. In a ``Warmup`` nothing is counted until
+    the warm-up is over, as in timm.
 
     A metric improves on the best so far, b, when it is below b (1 - threshold) in
     ``threshold_mode`` "rel", below b - threshold in "abs"; in ``mode`` "max", above
@@ -72,6 +73,7 @@ class ReduceOnPlateau(Adaptive):
 
     at_first: ClassVar = {"best": None, "bad": 0, "cooldown": 0, "reductions": 0}
     counted: ClassVar = "reductions"
+    waits_for_warmup: ClassVar = True
 
     def value_at(self, progress: P) -> P:
         """Return the value at ``progress``, reduced as often as it was until now."""

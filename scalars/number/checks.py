@@ -164,12 +164,16 @@ def function(name: str, value: Any) -> Callable[..., Any]:
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
-    """Check that ``value`` is a whole number of at least ``least``."""
+    """Check that ``value`` is a whole number of at least ``least``, which a float can hold."""
     rule = f"a whole number of at least {least}"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = value.__index__()
+    except (AttributeError, TypeError, ValueError):  # an array of several, or of no integers
+        number = None
+    if isinstance(value, bool) or number is None:
         fail(name, rule, value, "Pass an int.", wrong_type=True)
-    if (number := int(value.__index__())) < least:
-        fail(name, rule, value, f"Pass {least} or more.")
+    if not least <= (number := int(number)) <= 2**53:
+        fail(name, rule if number < least else "at most 2**53", value, f"Pass {least} or more.")
     return number
 
 

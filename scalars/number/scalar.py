@@ -480,6 +480,9 @@ class ScheduledScalar(Conversions):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """Take part in a NumPy function as a Python float, or as a scalar among numbers."""
+        if any(isinstance(x, ScheduledScalar) for x in options.get("out", ())):
+            way_out = "Leave out the argument: the result is returned."
+            checks.fail("out", "a NumPy array", options["out"], way_out, wrong_type=True)
         if method == "__call__" and not options and all(map(is_number, inputs)):
             operation = OPERATIONS.get(ufunc.__name__)
             if operation is not None:
@@ -537,6 +540,10 @@ class Leaf(ScheduledScalar):
         """Return the value at the next progress, and change nothing, or say why there is none."""
         self._cell.refuse_update(self)
         return self.value_at(progress if progress < 1.0 else 1.0)
+
+    def hearing(self, progress: float) -> tuple[Any, ...]:
+        """Return the listeners that count what is observed at a progress: all of them."""
+        return self.listeners
 
     def keep_in(self, cell: Cell) -> None:
         """Have the value kept in another cell: that of the step, or its own again."""
@@ -888,11 +895,14 @@ def listeners_of(leaves: Iterable[Leaf]) -> tuple[Any, ...]:
 
 def observe_all(name: str, leaves: Iterable[Leaf], metric: float) -> None:
     """Tell every listener in some leaves a metric, or none if one of them fails."""
-    if not (listeners := listeners_of(leaves)):
+    leaves = tuple(leaves)
+    if not listeners_of(leaves):
         way_out = "ReduceOnPlateau and ThresholdSwitch observe metrics."
         checks.fail("a scalar that observes a metric", "an adaptive one", name, way_out)
     metric = checks.metric(metric)
-    for listener, memory in [(one, one.after(metric)) for one in listeners]:
+    hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf._cell.progress, 1.0))]
+    after = [(one, one.after(metric)) for one in {id(one): one for one in hearing}.values()]
+    for listener, memory in after:
         listener.remember(memory)
     if mlx_protocol.is_tracing():
         words.warn(words.UPDATED_IN_TRACE.format(name=name).replace("update", "observe"))

@@ -26,7 +26,7 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
     Raises:
         ValueError: The model has no ``nn.BatchNorm`` that keeps statistics, or there are
             no batches.
-        TypeError: ``model`` is no module.
+        TypeError: ``model`` is no module, or ``batches`` cannot be iterated.
 
     Example:
         >>> import mlx.core as mx
@@ -39,6 +39,9 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
     """
     if not isinstance(model, nn.Module):
         checks.fail("model", "an mlx.nn.Module", model, "Pass the model.", wrong_type=True)
+    if not isinstance(batches, Iterable):
+        way_out = "Pass a list of inputs of the model."
+        checks.fail("batches", "iterable", batches, way_out, wrong_type=True)
     modules: list[Any] = model.modules()  # type: ignore[no-untyped-call]
     norms = [one for one in modules if isinstance(one, nn.BatchNorm) and "running_mean" in one]
     if not norms:

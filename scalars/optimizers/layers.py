@@ -25,12 +25,18 @@ def no_decay(path: str, array: mx.array) -> bool:
         path: The path of the parameter. It is not used.
         array: The parameter: those have one dimension at most.
 
+    Raises:
+        TypeError: ``array`` is no ``mx.array``.
+
     Example:
         >>> import mlx.core as mx
         >>> from scalars import no_decay
         >>> no_decay("norm.weight", mx.ones((8,))), no_decay("fc.weight", mx.ones((8, 8)))
         (True, False)
     """
+    if not isinstance(array, mx.array):
+        way_out = "Pass it as a filter: (no_decay, {'weight_decay': 0.0})."
+        checks.fail("array", "a parameter, an mx.array", array, way_out, wrong_type=True)
     return array.ndim < 2
 
 

@@ -35,9 +35,17 @@ class Schedule(Leaf):
     """The base of the schedules: a scalar whose value is a function of the progress.
 
     A subclass declares its arguments as the fields of a dataclass, annotated with
-    the checks of ``number/checks.py``, and writes ``value_at``. Its signature,
-    checks, repr, pickle and copy follow. It cannot be changed after it is made:
-    ``dataclasses.replace`` makes a changed one.
+    the checks of ``scalars.number.checks`` (``Real``, ``Positive``, ``Fraction``, ``Count``
+    and others; a field that is annotated otherwise is not checked), and writes ``value_at``.
+    Its signature, checks, repr, pickle and copy follow. It cannot be changed after it is
+    made: ``dataclasses.replace`` makes a changed one.
+
+    ``value_at`` is given a float, a NumPy array or an ``mx.array``; operators serve all
+    three, and the functions of ``scalars.number.functions``.
+
+    Where the value jumps or turns, say so in a property ``edges``: progresses between 0 and
+    1. If between any two of them the value only rises or only falls, set ``monotone_pieces =
+    True``: then its range is known, and comparisons in a compiled function can be answered.
 
     Example:
         >>> from scalars import Schedule
@@ -86,6 +94,10 @@ class Schedule(Leaf):
         """Whether the value only rises or only falls between two edges: its range is known then."""
         inside = [one for value in self._arguments().values() for one in _scalars_in(value)]
         return self.monotone_pieces and all(one.monotone for one in inside)
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse to be changed."""
+        raise FrozenInstanceError(f"cannot delete {name} of {type(self).__name__}")
 
     def check_together(self) -> None:
         """Check what concerns several fields; they are checked one by one before."""

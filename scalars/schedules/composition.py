@@ -13,7 +13,15 @@ from ..number.scalar import ScheduledScalar
 from .annealing import Constant
 from .base import Schedule
 from .curves import CurveName, along
-from .spans import HOST_TOLERANCE, edges_of_spans, equal_spans, inner, inner_spans, piecewise
+from .spans import (
+    HOST_TOLERANCE,
+    edges_of_spans,
+    equal_spans,
+    inner,
+    inner_spans,
+    piecewise,
+    span_at,
+)
 
 
 def scalar(name: str, value: Any) -> ScheduledScalar:
@@ -93,7 +101,8 @@ class Warmup(Schedule):
         v(p) = v_{schedule}\left(\frac{p - f}{1 - f}\right) \quad p \ge f
 
     The value is ``start`` at progress 0, and the schedule's first value exactly where
-    the warm-up ends. At 1 and after it, the schedule's value at 1 holds.
+    the warm-up ends. At 1 and after it, the schedule's value at 1 holds. A plateau does not
+    count what it observes during the warm-up, as in timm.
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
@@ -136,6 +145,11 @@ class Warmup(Schedule):
             return along(self.curve, self.start, schedule.value_at(0.0), p)
 
         return piecewise(progress, (self.fraction,), piece)
+
+    def hearing(self, progress: float) -> tuple[Any, ...]:
+        """Return the listeners that count what is observed: no plateaus during the warm-up."""
+        over = span_at(progress, (self.fraction,)) > 0
+        return tuple([one for one in self.listeners if over or not one.waits_for_warmup])
 
     @property
     def edges(self) -> tuple[float, ...]:

@@ -75,8 +75,8 @@ class LambdaValue(Schedule):
 
     def _number_at(self, progress: float) -> float:
         value = self.function(progress)
-        if isinstance(value, mx.array) and value.ndim == 0:
-            value = value.item()
+        if not isinstance(value, AnyReal) and getattr(value, "ndim", None) == 0:
+            value = value.item()  # an array of MLX or NumPy
         name = f"function(progress) of LambdaValue at progress {progress!r}"
         if isinstance(value, bool) or not isinstance(value, AnyReal):
             checks.fail(name, "a real number", value, WAY_OUT, wrong_type=True)

@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
-from ..number import checks
+from ..number import checks, words
 from ..optimizers.discover import members
 from ..schedules.annealing import Exponential
 
@@ -116,9 +116,10 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
     Args:
         model: The model. It is in training mode during the test.
         optimizer: Its optimizer.
-        loss_fn: The loss, called as ``loss_fn(model, *batch)``.
+        loss_fn: The loss, called as ``loss_fn(model, *batch)``. Of a tuple, such as mlx-lm's
+            loss and number of tokens, it is the first item.
         batches: Batches, such as tuples ``(x, y)``; what can be iterated again is, when
-            it is too short.
+            it is too short. There is a warning if they end before all rates are tried.
         start: The first rate s, above 0. Default: ``1e-7``.
         end: The last rate e, above ``start``. Default: ``10.0``.
         steps: The number of steps T, at least 2. Default: ``100``.
@@ -156,9 +157,11 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
     checks.flag("compile", compile)
     with _put_back(model, optimizer):
         step = _step(model, optimizer, loss_fn, compile)
-        tried, losses, smoothed = _run(
-            optimizer, step, zip(rates, _again(batches), strict=False), smoothing
-        )
+        pairs = zip(rates, _again(batches), strict=False)
+        tried, losses, smoothed, over = _run(optimizer, step, pairs, smoothing)
+        over = over and len(tried) < steps
+    if over:
+        words.warn(words.FEW_BATCHES.format(tried=len(tried), steps=steps))
     if len(losses) < 2:
         way_out = "Pass more batches, or a lower start."
         checks.fail("the number of finite losses", "at least 2", losses, way_out)
@@ -204,7 +207,7 @@ def _step(
     def step(*batch: Any) -> mx.array:
         loss, grads = loss_and_grad(model, *batch)
         optimizer.update(model, grads)
-        return loss  # type: ignore[no-any-return]
+        return loss[0] if isinstance(loss, tuple) else loss  # type: ignore[no-any-return]
 
     state: Any = [model.state, optimizer.state, mx.random.state]
     function: Any = step
@@ -226,7 +229,8 @@ def _run(
     step: Callable[..., float],
     pairs: Iterable[tuple[float, tuple[Any, ...]]],
     smoothing: float,
-) -> tuple[list[float], list[float], list[float]]:
+) -> tuple[list[float], list[float], list[float], bool]:
+    """Return the rates, the losses, the smoothed ones, and whether the batches came to an end."""
     tried: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
@@ -235,14 +239,14 @@ def _run(
         optimizer.learning_rate = rate
         value = step(*batch)
         if not math.isfinite(value):
-            break
+            return tried, losses, smoothed, False
         average = smoothing * average + (1 - smoothing) * value
         tried.append(rate)
         losses.append(value)
         smoothed.append(average / (1 - smoothing ** len(losses)))
         if smoothed[-1] > DIVERGED * min(smoothed) > 0:
-            break
-    return tried, losses, smoothed
+            return tried, losses, smoothed, False
+    return tried, losses, smoothed, True
 
 
 @contextmanager

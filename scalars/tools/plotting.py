@@ -154,6 +154,9 @@ def draw(
         from matplotlib import pyplot
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'mlx-scalars[plot]'") from error
+    if ax is not None and not hasattr(ax, "axvline"):
+        way_out = "Pass what pyplot.subplots() returned, or leave it out."
+        checks.fail("ax", "matplotlib axes", ax, way_out, wrong_type=True)
     if ax is None:
         _, ax = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for name, (x, y) in curves.items():
