@@ -148,3 +148,21 @@ def test_a_scalar_of_two_names_is_updated_once() -> None:
     group = ScalarGroup(a=warm, b=warm, c=warm + warm)
     group.update(0.25)
     assert group.snapshot() == {"a": 0.5, "b": 0.5, "c": 1.0}
+
+
+def test_items_tracked_again() -> None:
+    """A second run begins again; an iterator that is made anew for each step does not."""
+    group = ScalarGroup(lr=Linear(1.0, 0.0))
+    for _ in range(2):
+        assert [float(group["lr"]) for _ in group.track("abcd", Horizon(4))] == [1, 0.75, 0.5, 0.25]
+    message = r"left to the items, which are at 0, got 0.25. Pass start=step .* update\(0\)"
+    first = group.track("abcd", Horizon(4))
+    next(first)
+    next(first)
+    with pytest.raises(ValueError, match=message):
+        next(group.track("abcd", Horizon(4)))
+    assert [float(group["lr"]) for _ in group.track("cd", Horizon(4), start=2)] == [0.5, 0.25]
+    with pytest.raises(ValueError, match="left to the items, which are at 0.5, got 0.75"):
+        next(first)
+    group.update(0)
+    assert len(list(group.track("abcd", Horizon(4)))) == 4

@@ -69,6 +69,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         self._leaves = leaves_of(self._scalars.values())
         self._callbacks: list[tuple[Callback]] = []
         self._steps: Any = None
+        self._finished = True
+        """Whether the items that were tracked last were tracked to their end."""
 
     def __getitem__(self, name: str) -> ScheduledScalar:
         return self._scalars[name]
@@ -225,8 +227,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
         Raises:
             ValueError: There are more items than steps in the horizon, ``start`` is not one
-                of its steps, the group is further than that already, or it is updated by
-                somebody else meanwhile.
+                of its steps, the group was left in the middle of other items that were further,
+                or it is updated by somebody else meanwhile.
             TypeError: ``items`` cannot be iterated, or ``horizon`` is no ``Horizon``.
 
         Example:
@@ -257,7 +259,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
                 way_out = "Take the first ones, or Horizon.extend() the run."
                 checks.fail("the number of items", rule, step + 1, way_out)
             progress = horizon.progress(step)
-            if (progress < self.progress) if step == start else (self.progress != reached):
+            back = progress < self.progress and not self._finished
+            if back if step == start else self.progress != reached:
                 rule = f"left to the items, which are at {progress:.4g}"
                 way_out = (
                     "Pass start=step to resume, or update(0) to begin again. A trainer that also "
@@ -265,8 +268,9 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
                 )
                 checks.fail("the progress of the group", rule, self.progress, way_out)
             self.update(progress)
-            reached = self.progress
+            reached, self._finished = self.progress, False
             yield item
+        self._finished = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return where every scalar is, in plain numbers that JSON can hold.
