@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -19,6 +20,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 import scalars
 from scalars import (
@@ -46,6 +48,7 @@ from scalars import (
     plot,
     recompute_batch_norm,
 )
+from scalars.tools import registry
 
 from .cases import CASES, Case
 
@@ -645,3 +648,55 @@ def test_every_argument_with_wrong_values(case: Case) -> None:
             except (ValueError, TypeError):
                 assert made.state_dict() == before
             before = made.state_dict()
+
+
+class Unchecked(Schedule):
+    """A schedule of a user, whose field has no check, and which uses a function of MLX."""
+
+    start: float
+
+    def value_at(self, progress: Any) -> Any:
+        return 1 + self.start * mx.exp(-progress)
+
+
+class Added(Schedule):
+    """A schedule of a user, whose field YAML may have given as a text."""
+
+    start: float
+
+    def value_at(self, progress: Any) -> Any:
+        return self.start + progress
+
+
+def test_a_schedule_of_a_user() -> None:
+    scalar = Unchecked(2.0)
+    for progress in (0, 0.5, 1):
+        assert float(scalar.update(progress)) == pytest.approx(1 + 2 * math.exp(-progress))
+        assert type(float(scalar)) is float
+    optimizer = optim.SGD(scalar)
+    attach(optimizer, horizon=Horizon(2))
+    assert (float(scalar), type(float(scalar))) == (3.0, float)
+    assert scalar.monotone is False
+    with pytest.raises(TypeError, match=r"the value of Added\(start='1e-5'\) must be a number at"):
+        Added("1e-5")  # type: ignore[arg-type]
+
+
+CALLS: list[Any] = [
+    getattr(scalars, name)
+    for name in scalars.__all__
+    if not (
+        isinstance(getattr(scalars, name), type) and issubclass(getattr(scalars, name), Schedule)
+    )
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+def test_every_public_name_with_wrong_values(call: Any) -> None:
+    arguments = [(junk,) for junk in JUNK] + [(optim.SGD(0.1), junk) for junk in JUNK]
+    arguments += [(Linear(0.0, 1.0), junk) for junk in JUNK] + [("lr", junk) for junk in JUNK]
+    for given in arguments:
+        with contextlib.suppress(ValueError, TypeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call(*given)
+    registry.REGISTERED.pop("lr", None)
+    pyplot.close("all")

@@ -148,8 +148,8 @@ def code_lines(path: Path) -> int:
 
 def test_the_number_is_read_from_the_bottom_up() -> None:
     """Its files import one way only, for type checkers too."""
-    order = "words checks sketch functions conversions mlx_protocol cell operations table scalar"
-    files = [*order.split(), "arithmetic"]
+    order = "words checks sketch functions conversions mlx_protocol together cell operations"
+    files = [*order.split(), "table", "scalar", "arithmetic"]
     assert {path.stem for path in (PACKAGE / "number").glob("*.py")} == {"__init__", *files}
     for name in files:
         for node in ast.walk(ast.parse((PACKAGE / "number" / f"{name}.py").read_text())):

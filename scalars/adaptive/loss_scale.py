@@ -12,7 +12,7 @@ from ..number import checks, mlx_protocol, words
 from ..number.cell import Cell, Pair
 from ..number.checks import Count, Positive
 from ..number.functions import P
-from ..number.scalar import Loadable
+from ..number.together import Loadable
 from ..schedules.base import Schedule
 
 Tree = TypeVar("Tree")

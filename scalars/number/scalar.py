@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import operator
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, copy_context
 from copy import deepcopy
 from functools import cached_property
@@ -34,6 +34,15 @@ from .functions import HOST
 from .mlx_protocol import ProtocolArray
 from .operations import OPERATIONS, Operation
 from .table import ByStep
+from .together import (
+    Loadable,
+    leaves_of,
+    listeners_of,
+    load_all,
+    observe_all,
+    progress_of,
+    update_all,
+)
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -539,7 +548,8 @@ class Leaf(ScheduledScalar):
     def prepare(self, progress: float) -> float:
         """Return the value at the next progress, and change nothing, or say why there is none."""
         self._cell.refuse_update(self)
-        return self.value_at(progress if progress < 1.0 else 1.0)
+        value = self.value_at(progress if progress < 1.0 else 1.0)
+        return value if type(value) is float else float(value)
 
     def hearing(self, progress: float) -> tuple[Any, ...]:
         """Return the listeners that count what is observed at a progress: all of them."""
@@ -591,8 +601,6 @@ class Leaf(ScheduledScalar):
         return [(self, progress, memories)]
 
 
-Loadable: TypeAlias = tuple[Leaf, float | None, list[tuple[Any, Any]]]
-"""A leaf, the progress to load into it (``None``: none), and the memories of its listeners."""
 Operand: TypeAlias = Union[ScheduledScalar, float]  # noqa: UP007 - evaluated at run time
 
 
@@ -843,69 +851,6 @@ class Handed(View):
     ) -> bool | None:
         """Return the answer for the inside of the range: only the optimizer's code asks."""
         return super()._settled(compare, bound, shortcut=True)
-
-
-def leaves_of(scalars: Iterable[ScheduledScalar]) -> tuple[Leaf, ...]:
-    """Return the leaves of several scalars, each once."""
-    return tuple({id(leaf): leaf for scalar in scalars for leaf in scalar.leaves}.values())
-
-
-def update_all(leaves: Iterable[Leaf], progress: float) -> None:
-    """Update every leaf, or none if one of them fails."""
-    progress = checks.progress(progress)
-    values = [(leaf, leaf.prepare(progress)) for leaf in leaves]
-    if progress >= 2.0:
-        words.warn(words.STEPS)
-    for leaf, value in values:
-        leaf._cell.set(leaf, progress, value)
-
-
-def progress_of(what: str, leaves: tuple[Leaf, ...]) -> float:
-    """Return the progress that some leaves have in common; 0 if there are none."""
-    following = [leaf for leaf in leaves if not leaf.on_device] or leaves
-    first, *others = {leaf.progress for leaf in following} or {0.0}
-    if others:
-        name, rule = f"the progress of {what}", "the same in all of its scalars"
-        way_out = "Update the expression, or all of its scalars in one ScalarGroup."
-        checks.fail(name, rule, sorted([first, *others]), way_out)
-    return first
-
-
-def load_all(loadables: Iterable[Loadable]) -> None:
-    """Load all that is given, or nothing if one of the values cannot be had."""
-    loadables = list(loadables)
-    remembered = [pair for _, _, memories in loadables for pair in memories]
-    before = [(one, dict(one.memory)) for one, _ in remembered]
-    try:
-        for one, memory in remembered:
-            one.remember(memory)
-        values = [(leaf, p, leaf.prepare(p)) for leaf, p, _ in loadables if p is not None]
-    except BaseException:
-        for one, memory in before:
-            one.remember(memory)
-        raise
-    for leaf, progress, value in values:
-        leaf._cell.set(leaf, progress, value)
-
-
-def listeners_of(leaves: Iterable[Leaf]) -> tuple[Any, ...]:
-    """Return the scalars in some leaves that observe metrics, each once."""
-    return tuple({id(one): one for leaf in leaves for one in leaf.listeners}.values())
-
-
-def observe_all(name: str, leaves: Iterable[Leaf], metric: float) -> None:
-    """Tell every listener in some leaves a metric, or none if one of them fails."""
-    leaves = tuple(leaves)
-    if not listeners_of(leaves):
-        way_out = "ReduceOnPlateau and ThresholdSwitch observe metrics."
-        checks.fail("a scalar that observes a metric", "an adaptive one", name, way_out)
-    metric = checks.metric(metric)
-    hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf._cell.progress, 1.0))]
-    after = [(one, one.after(metric)) for one in {id(one): one for one in hearing}.values()]
-    for listener, memory in after:
-        listener.remember(memory)
-    if mlx_protocol.is_tracing():
-        words.warn(words.UPDATED_IN_TRACE.format(name=name).replace("update", "observe"))
 
 
 Real.register(ScheduledScalar)  # type: ignore[type-abstract]

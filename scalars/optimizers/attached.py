@@ -8,7 +8,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
 from ..number import checks
-from ..number.scalar import load_all
+from ..number.together import load_all
 from .discover import PRIVATE, attributes, members, rates, within
 
 KEY = "scalars"

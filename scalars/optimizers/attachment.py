@@ -19,12 +19,14 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
-from ..number import checks, words
+from ..number import checks
 from ..number.mlx_protocol import is_placeholder, is_tracing
-from ..number.scalar import Loadable, load_all
 from ..number.table import length
+from ..number.together import Loadable, load_all
+from ..number.words import warn
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
+from . import words
 from .attached import KEY, become_attached, become_plain, refuse_parameter
 from .discover import members
 from .precision import LayerViews
@@ -216,7 +218,7 @@ class Attachment:
         self._updates += 1
         if self._updates == UPDATES_UNTIL_WARNING and (idle := self._never_updated()):
             names = ", ".join(idle)
-            words.warn(words.NEVER_UPDATED.format(names=names, updates=self._updates))
+            warn(words.NEVER_UPDATED.format(names=names, updates=self._updates))
 
 
 def _is_traced(tree: Any) -> bool:

@@ -10,7 +10,8 @@ import mlx.core as mx
 
 from ..number import checks
 from ..number.cell import Arrays, Extra
-from ..number.scalar import Leaf, Loadable
+from ..number.scalar import Leaf
+from ..number.together import Loadable
 from ..training.group import ScalarGroup
 from .steps import StepCell, Steps
 

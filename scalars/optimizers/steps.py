@@ -10,10 +10,11 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..number import words
 from ..number.cell import Cell, Pair
 from ..number.mlx_protocol import is_placeholder
 from ..number.table import Formula, Table
+from ..number.words import NO_PROGRESS, NO_UPDATE
+from . import words
 
 STOPPED: ContextVar[Mapping[int, Any]] = ContextVar("STOPPED", default=MappingProxyType({}))
 """The step that is being made, by the ``id`` of what reads it."""
@@ -73,7 +74,7 @@ class Steps:
         """The number of steps that are done; an error while it is a placeholder."""
         if isinstance(step := self.now, int):
             return step
-        raise ValueError(words.NO_PROGRESS)
+        raise ValueError(NO_PROGRESS)
 
     @property
     def progress(self) -> float:
@@ -138,7 +139,7 @@ class StepCell(Cell):
     def renewed(self, owner: Any, same: bool) -> Table:
         """Return the table of the formula as it is now, the ``same`` or another one."""
         if self._is_traced():
-            raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
+            raise ValueError(NO_UPDATE.format(name=repr(owner)))
         return self._table if same else Table.of(self._formula, self._steps.progresses)
 
     def renew(self, owner: Any, renewed: Any) -> None:
@@ -172,5 +173,5 @@ class StepCell(Cell):
 
     def _at(self, step: int) -> float:
         if (last := self._last) is None or last[0] != step:
-            self._last = last = (step, self._formula(min(self._steps.progress, 1.0)))
+            self._last = last = (step, float(self._formula(min(self._steps.progress, 1.0))))
         return last[1]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_type_hints
 from ..number import checks
 from ..number.cell import Cell
 from ..number.checks import Check
-from ..number.scalar import Leaf, ScheduledScalar, leaves_of, listeners_of
+from ..number.scalar import Leaf, ScheduledScalar
+from ..number.together import leaves_of, listeners_of
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -107,7 +108,13 @@ class Schedule(Leaf):
         return listeners_of(leaves_of(inside))
 
     def _make_cell(self) -> Cell:
-        return Cell(float(self.value_at(0.0)))
+        try:
+            return Cell(float(self.value_at(0.0)))
+        except TypeError as error:
+            if " must be " in str(error):
+                raise
+            rule, way_out = "a number at progress 0", "Check the types of its arguments."
+            return checks.fail(f"the value of {self!r}", rule, error, way_out, wrong_type=True)
 
     def __repr__(self) -> str:
         """Return the call that makes this schedule; what has its default is left out.

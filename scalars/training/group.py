@@ -6,14 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..number import checks, sketch
-from ..number.scalar import (
-    ScheduledScalar,
-    leaves_of,
-    load_all,
-    observe_all,
-    progress_of,
-    update_all,
-)
+from ..number.scalar import ScheduledScalar
+from ..number.together import leaves_of, load_all, observe_all, progress_of, update_all
 from .horizon import Horizon
 
 T = TypeVar("T")

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..number import checks
 from ..number.functions import P
-from ..number.scalar import ScheduledScalar, listeners_of
+from ..number.scalar import ScheduledScalar
+from ..number.together import listeners_of
 from ..schedules.annealing import Constant
 from ..schedules.base import Schedule
 from ..schedules.composition import Nested

@@ -1,0 +1,75 @@
+"""What is done to the leaves of several scalars at once: to all of them, or to none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from . import checks, mlx_protocol, words
+
+Loadable = tuple[Any, float | None, list[tuple[Any, Any]]]
+"""A leaf, the progress to load into it (``None``: none), and the memories of its listeners."""
+
+
+def leaves_of(scalars: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the leaves of several scalars, each once."""
+    return tuple({id(leaf): leaf for scalar in scalars for leaf in scalar.leaves}.values())
+
+
+def update_all(leaves: Iterable[Any], progress: float) -> None:
+    """Update every leaf, or none if one of them fails."""
+    progress = checks.progress(progress)
+    values = [(leaf, leaf.prepare(progress)) for leaf in leaves]
+    if progress >= 2.0:
+        words.warn(words.STEPS)
+    for leaf, value in values:
+        leaf._cell.set(leaf, progress, value)
+
+
+def progress_of(what: str, leaves: tuple[Any, ...]) -> float:
+    """Return the progress that some leaves have in common; 0 if there are none."""
+    following = [leaf for leaf in leaves if not leaf.on_device] or leaves
+    found: set[float] = {leaf.progress for leaf in following} or {0.0}
+    first, *others = found
+    if others:
+        name, rule = f"the progress of {what}", "the same in all of its scalars"
+        way_out = "Update the expression, or all of its scalars in one ScalarGroup."
+        checks.fail(name, rule, sorted([first, *others]), way_out)
+    return first
+
+
+def load_all(loadables: Iterable[Loadable]) -> None:
+    """Load all that is given, or nothing if one of the values cannot be had."""
+    loadables = list(loadables)
+    remembered = [pair for _, _, memories in loadables for pair in memories]
+    before = [(one, dict(one.memory)) for one, _ in remembered]
+    try:
+        for one, memory in remembered:
+            one.remember(memory)
+        values = [(leaf, p, leaf.prepare(p)) for leaf, p, _ in loadables if p is not None]
+    except BaseException:
+        for one, memory in before:
+            one.remember(memory)
+        raise
+    for leaf, progress, value in values:
+        leaf._cell.set(leaf, progress, value)
+
+
+def listeners_of(leaves: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the scalars in some leaves that observe metrics, each once."""
+    return tuple({id(one): one for leaf in leaves for one in leaf.listeners}.values())
+
+
+def observe_all(name: str, leaves: Iterable[Any], metric: float) -> None:
+    """Tell every listener in some leaves a metric, or none if one of them fails."""
+    leaves = tuple(leaves)
+    if not listeners_of(leaves):
+        way_out = "ReduceOnPlateau and ThresholdSwitch observe metrics."
+        checks.fail("a scalar that observes a metric", "an adaptive one", name, way_out)
+    metric = checks.metric(metric)
+    hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf._cell.progress, 1.0))]
+    after = [(one, one.after(metric)) for one in {id(one): one for one in hearing}.values()]
+    for listener, memory in after:
+        listener.remember(memory)
+    if mlx_protocol.is_tracing():
+        words.warn(words.UPDATED_IN_TRACE.format(name=name).replace("update", "observe"))
