@@ -48,9 +48,11 @@ from scalars import (
     plot,
     recompute_batch_norm,
 )
+from scalars.optimizers.riding import bits_of
 from scalars.tools import registry
 
 from .cases import CASES, Case
+from .helpers import reloaded
 
 X = mx.array([1.0, 2.0])
 
@@ -700,3 +702,64 @@ def test_every_public_name_with_wrong_values(call: Any) -> None:
             call(*given)
     registry.REGISTERED.pop("lr", None)
     pyplot.close("all")
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("progress", lambda a: bits_of([math.nan]), "progress must be a finite real number"),
+        ("progress", lambda a: bits_of([math.inf]), "progress must be a finite real number"),
+        ("progress", lambda a: bits_of([-0.5]), "progress must be a finite real number of at lea"),
+        ("progress", lambda a: a.astype(mx.float32), "kept as uint32, got"),
+        ("observed", lambda a: a.astype(mx.bfloat16), "kept as uint32, got"),
+        ("observed", lambda a: a[:4], "must be a whole number of at least 0, got None"),
+        ("observed", lambda a: bits_of([math.inf, 0, 0, 0]), "best in .* must be a finite real"),
+        ("observed", lambda a: bits_of([1.0, 0, 0, -3]), "reductions in .* at least 0, got -3"),
+        ("observed", lambda a: bits_of([1.0, 0, 0, 1e300]), r"reductions in .* at most 2\*\*53"),
+    ],
+)
+def test_a_checkpoint_with_bad_numbers_changes_nothing(key: str, change: Any, message: str) -> None:
+    plateau = ReduceOnPlateau(Linear(1.0, 0.0), 0.5, patience=0)
+    optimizer = optim.SGD(plateau)
+    group = attach(optimizer).update(0.25).observe(1.0).observe(2.0)
+    saved = reloaded(optimizer.state)
+    entry = saved["scalars"]["learning_rate"]
+    entry[key] = change(entry[key])
+    state, value = optimizer.state, float(plateau)
+    with pytest.raises((ValueError, TypeError), match=message):
+        optimizer.state = saved
+    assert optimizer.state is state
+    assert (float(plateau), plateau.progress) == (value, 0.25)
+    group.update(0.5)
+    assert state["scalars"]["learning_rate"]["value"].item() == 0.25  # linked as before
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_metrics_below_0_are_saved(by_step: bool) -> None:
+    """The bits of a number below 0 are an integer that MLX makes no array of."""
+
+    def run() -> Any:
+        optimizer = optim.SGD(ReduceOnPlateau(Linear(1.0, 0.0), 0.5, patience=0))
+        return optimizer, attach(optimizer, horizon=Horizon(4) if by_step else None)
+
+    (optimizer, group), (again, loaded) = run(), run()
+    group.observe(-1.5).observe(-1e-300).observe(-2.5)
+    again.state = reloaded(optimizer.state)
+    (ours,), (theirs,) = (g["learning_rate"].listeners for g in (group, loaded))
+    assert ours.memory == theirs.memory
+    assert ours.memory["best"] == -2.5
+
+
+def test_a_state_with_one_bad_part_is_loaded_not_at_all() -> None:
+    lr, wd = Linear(1.0, 0.0).update(0.5), ReduceOnPlateau(Linear(0.0, 1.0)).update(0.5)
+    both, group = lr * wd, ScalarGroup(lr=lr, wd=wd)
+    for target in (both, group):
+        good: Any = target.state_dict()
+        names = list(good)
+        for bad in ({"progress": -1.0}, {"observed": [{**wd.memory, "reductions": 10**400}]}):
+            state = {name: dict(good[name]) for name in names}
+            state[names[0]]["progress"] = 0.75
+            state[names[1]].update(bad)
+            with pytest.raises(ValueError, match="must be"):
+                target.load_state_dict(state)
+            assert (lr.progress, wd.progress, wd.memory["reductions"]) == (0.5, 0.5, 0)

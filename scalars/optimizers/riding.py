@@ -106,25 +106,29 @@ def keyed(group: ScalarGroup) -> dict[str, Leaf]:
     return dict(sorted(leaves.items()))
 
 
-_float64, _bits = struct.Struct("d"), struct.Struct("Q")
+_float64, _halves = struct.Struct("d"), struct.Struct("2I")
 
 
 def bits_of(numbers: Sequence[float]) -> mx.array:
-    """Return numbers as an array of their bits, an integer for each: no GPU has float64."""
-    return mx.array([_bits.unpack(_float64.pack(number))[0] for number in numbers], mx.uint64)
+    """Return numbers as an array of their bits, two integers for each: no GPU has float64.
+
+    MLX makes no array of a Python integer of 2**63 or more: the bits of a number below 0.
+    """
+    halves = [half for number in numbers for half in _halves.unpack(_float64.pack(number))]
+    return mx.array(halves, mx.uint32)
 
 
 def numbers_of(bits: mx.array) -> tuple[float, ...]:
     """Return the numbers that ``bits_of`` made an array of.
 
     Raises:
-        ValueError: The array was cast to another dtype, or is not made of whole numbers.
+        ValueError: The array was cast to another dtype, or does not hold whole numbers.
     """
-    code = {mx.uint64: "Q", mx.uint32: "I"}.get(bits.dtype)  # version 0.1.0 wrote uint32
+    code = {mx.uint32: "I", mx.uint64: "Q"}.get(bits.dtype)  # version 0.1.0 wrote uint64 too
     packed = b""
     if code is not None:
         packed = struct.pack(f"{bits.size}{code}", *cast("list[int]", bits.reshape(-1).tolist()))
     if code is None or len(packed) % 8:
         way_out = "Save and load it as it is, without casting the state to another dtype."
-        checks.fail("a number in the saved state", "kept as uint64", bits, way_out)
+        checks.fail("a number in the saved state", "kept as uint32", bits, way_out)
     return struct.unpack(f"{len(packed) // 8}d", packed)
