@@ -49,13 +49,11 @@ class AttachedOptimizer(Optimizer):
         if name not in PRIVATE:
             of = [self, *members(self)] if name == "learning_rate" else [self]
             if any(name in rates(one) or name in attributes(one) for one in of):
-                way_out = "detach(optimizer), assign it, and attach(optimizer) again."
                 checks.fail(
-                    f"optimizer.{name}", "left to its schedule while attached", value, way_out
+                    f"optimizer.{name}", "left to its schedule while attached", value, AGAIN
                 )
             if any(within(name, value)):
-                way_out = "detach(optimizer) first, assign it, and attach(optimizer) again."
-                checks.fail(f"optimizer.{name}", "a number while attached", value, way_out)
+                checks.fail(f"optimizer.{name}", "a number while attached", value, AGAIN)
         super().__setattr__(name, value)
 
     @property

@@ -118,7 +118,9 @@ class Attachment:
         """Give the optimizers their class, and put the scalars into the state."""
         for member in self.members:
             become_attached(member, self)
-        self.entries = {name: rider.join(self._relink) for name, rider in self.riders.items()}
+        self.entries = {
+            name: rider.join(partial(self._check, name)) for name, rider in self.riders.items()
+        }
         state: dict[str, Any] = self.carrier._state
         state[KEY] = self.entries
         self.renew_views()
@@ -142,8 +144,17 @@ class Attachment:
             become_plain(member)
 
     def _step(self) -> mx.array:
-        self._relink()
-        return self.carrier._state["step"]
+        state: dict[str, Any] = self.carrier._state
+        if state.get(KEY) is not self.entries:
+            self._relink()
+        step: mx.array = state["step"]
+        return step
+
+    def _check(self, name: str) -> None:
+        """Link the scalars again if an entry is not that of its scalar: asked at each update."""
+        entries: Any = self.carrier._state.get(KEY)
+        if entries is not self.entries or entries.get(name) is not self.riders[name].cell.arrays:
+            self._relink()
 
     def _relink(self) -> None:
         """Load what somebody has put in the place of the scalars in the state, and link them.
@@ -195,6 +206,7 @@ class Attachment:
         """Have a twin apply the gradients, with numbers in place of the scalars."""
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
+        self._relink()
         done = self.steps.now
         traced = not isinstance(done, int)
         if not traced and is_tracing() and _is_traced(gradients):
