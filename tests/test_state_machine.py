@@ -156,6 +156,12 @@ class Leaf:
     watchers: tuple[Any, ...] = ()
     progress: float = 0.0
     fresh: bool = True
+    warm: float = 0.0
+    """How long the warm-up is, during which a plateau counts nothing."""
+
+    def hearing(self) -> list[Any]:
+        over = self.scalar.progress >= self.warm - 1e-9
+        return [one for one in self.watchers if over or not isinstance(one, Plateau)]
 
     def at(self, progress: float) -> float:
         return self.formula(min(progress, 1.0))
@@ -191,7 +197,8 @@ def warmed(leaf: Leaf, fraction: float) -> Leaf:
             return 0.125 + (leaf.formula(0.0) - 0.125) * p / fraction
         return leaf.formula(min(max((p - fraction) / (1 - fraction), 0.0), 1.0))
 
-    return Leaf(Warmup(leaf.scalar, fraction, start=0.125), formula, leaf.watchers)
+    scalar = Warmup(leaf.scalar, fraction, start=0.125)
+    return Leaf(scalar, formula, leaf.watchers, warm=fraction)
 
 
 def reduced(leaf: Leaf, patience: int) -> Leaf:
@@ -239,7 +246,7 @@ def watchers_of(leaves: Iterable[Leaf]) -> list[Any]:
 
 def observe(leaves: Iterable[Leaf], metric: float, all_leaves: Iterable[Leaf]) -> None:
     """Tell the model a metric that the watchers in some leaves were told."""
-    told = watchers_of(leaves)
+    told = list({id(one): one for leaf in leaves for one in leaf.hearing()}.values())
     for watcher in told:
         watcher.observe(metric)
     for leaf in all_leaves:
