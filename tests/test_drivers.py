@@ -450,6 +450,8 @@ class InterruptError(Exception):
     """What an interrupt raises."""
 
 
+# From Python 3.12 on the error may also be raised where nobody can catch it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_error_or_an_interrupt_at_any_line_of_an_update_changes_no_scalar() -> None:
     """At every line that runs in an update, and never is a float left in its place."""
 
