@@ -842,3 +842,26 @@ def test_after_a_failed_call_a_checkpoint_restores_everything(by_step: bool) -> 
     captured[0] = optimizer.state
     again = mx.compile(body, inputs=captured, outputs=captured)
     assert again(w, mx.ones((2,)))["w"].tolist() == [-2 - 0.75 * 3, -2 - 0.75 * 3]
+
+
+def test_an_optimizer_that_is_held_twice_is_one() -> None:
+    def run(number: Any) -> Any:
+        one, other = optim.Adam(number), optim.SGD(number)
+        filters = [lambda name, _: name == "a", lambda name, _: name == "b"]
+        return optim.MultiOptimizer([one, other, one], filters), one
+
+    ours, one = run(Linear(0.1, 0.0))
+    theirs, _ = run(0.1)
+    group = attach(ours)
+    weights = by_hand = {name: mx.array(1.0) for name in "abc"}
+    for optimizer in (ours, theirs):
+        optimizer.init(weights)
+    for i in range(3):
+        group.update(i / 3)
+        theirs.learning_rate = Linear(0.1, 0.0).at(i / 3)
+        weights = ours.apply_gradients({name: mx.array(2.0) for name in "abc"}, weights)
+        by_hand = theirs.apply_gradients({name: mx.array(2.0) for name in "abc"}, by_hand)
+        assert_same(weights, by_hand)
+    detach(ours)
+    assert type(one) is optim.Adam
+    assert type(ours) is optim.MultiOptimizer

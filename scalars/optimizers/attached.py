@@ -47,7 +47,7 @@ class AttachedOptimizer(Optimizer):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; one that is scheduled cannot be set while it is attached."""
         if name not in PRIVATE:
-            of = [self, *members(self)] if name == "learning_rate" else [self]
+            of = members(self) if name == "learning_rate" else [self]
             if any(name in rates(one) or name in attributes(one) for one in of):
                 checks.fail(
                     f"optimizer.{name}", "left to its schedule while attached", value, AGAIN

@@ -51,7 +51,7 @@ class Attachment:
         self.group = group
         self.horizon = horizon
         self.model = model
-        self.members = list(members(optimizer))
+        self.members = members(optimizer)
         # The state of a MultiOptimizer is made of those of its members: the first carries.
         self.carrier = next(one for one in self.members if "step" in one._state)
         self.steps = Steps(self._step, horizon)

@@ -17,11 +17,19 @@ PRIVATE = ("_schedulers", "_state", "_attachment")
 """What MLX and this package keep on an optimizer."""
 
 
-def members(optimizer: Optimizer) -> Iterator[Optimizer]:
-    """Yield an optimizer and, at any depth, those that it holds, as a ``MultiOptimizer`` does."""
-    yield optimizer
-    for _, member in _held("", vars(optimizer)):
-        yield from members(member)
+def members(optimizer: Optimizer) -> list[Optimizer]:
+    """Return an optimizer and, at any depth, those that it holds, as a ``MultiOptimizer`` does.
+
+    Each is there once, also one that is held in two places.
+    """
+    found = {id(optimizer): optimizer}
+    waiting = [optimizer]
+    while waiting:
+        for _, member in _held("", vars(waiting.pop())):
+            if id(member) not in found:
+                found[id(member)] = member
+                waiting.append(member)
+    return list(found.values())
 
 
 def _held(name: str, value: Any) -> Iterator[tuple[str, Optimizer]]:

@@ -23,6 +23,8 @@ class Numbers:
 
     def __init__(self) -> None:
         self._known: dict[int, float | Pair] = {}
+        self.twins: dict[int, Twin] = {}
+        """The twins of the optimizers of this update: one of each, where it is held twice too."""
 
     def of(self, scalar: ScheduledScalar) -> float | Pair:
         """Return the value of a scalar."""
@@ -46,8 +48,10 @@ class Twin:
         self.twins: list[Twin] = []
 
         def twin_of(held: Any) -> Any:
-            self.twins.append(Twin(held, numbers, traced))
-            return self.twins[-1].optimizer
+            if id(held) not in numbers.twins:
+                numbers.twins[id(held)] = Twin(held, numbers, traced)
+                self.twins.append(numbers.twins[id(held)])
+            return numbers.twins[id(held)].optimizer
 
         given |= {n: replaced(x, twin_of, Optimizer) for n, x in holding(member).items()}
         if traced and scheduled:
