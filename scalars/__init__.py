@@ -11,8 +11,10 @@ The package, from the top down; a part imports only from those below it:
   fractions of the run (``horizon``), a run as data (``phases``).
 - ``adaptive``: what metrics and overflows change.
 - ``schedules``: what the value is at a progress.
-- ``number``: the object that MLX takes for a number: its protocol, its arithmetic
-  and the checks of all arguments.
+- ``number``: the object that MLX takes for a number: its protocol, its arithmetic, and
+  where its value is kept.
+- ``checks`` and ``functions``: the rules for arguments, and elementary functions of floats
+  and arrays. They also serve schedules that are written outside of the package.
 
 What not every run needs is loaded when it is first used.
 """

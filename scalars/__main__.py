@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .number import checks
+from . import checks
 from .number.scalar import ScheduledScalar
 from .tools import plotting, registry
 from .tools.chart import chart

@@ -17,7 +17,7 @@ from scalars import (
     parse,
     register,
 )
-from scalars.number.checks import Real
+from scalars.checks import Real
 from scalars.tools.registry import REGISTERED
 
 from .cases import CASES, Case

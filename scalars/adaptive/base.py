@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from ..number import checks
+from .. import checks
 from ..number.scalar import SUPPOSED, Leaf
 from ..schedules.base import Schedule
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, TypeVar
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
-from ..number import checks, mlx_protocol, words
+from .. import checks
+from ..checks import Count, Positive
+from ..functions import P
+from ..number import mlx_protocol, words
 from ..number.cell import Cell, Pair
-from ..number.checks import Count, Positive
-from ..number.functions import P
 from ..number.together import Loadable
 from ..schedules.base import Schedule
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-from ..number import checks
-from ..number.checks import AtLeast0, CountFrom0, Factor
-from ..number.functions import P, maximum, minimum
+from .. import checks
+from ..checks import AtLeast0, CountFrom0, Factor
+from ..functions import P, maximum, minimum
 from ..schedules.composition import Nested
 from .base import Adaptive, Memory
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
 
-from ..number import checks
-from ..number.functions import P
+from .. import checks
+from ..functions import P
 from ..schedules.composition import Several
 from .base import Adaptive, Memory
 

@@ -6,7 +6,7 @@ from typing import Any, overload
 
 import mlx.core as mx
 
-from . import checks
+from .. import checks
 from .operations import OPERATIONS
 from .scalar import Expression, ScheduledScalar, is_number
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from . import functions
+from .. import functions
 from .cell import Pair
 
 

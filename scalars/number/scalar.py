@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, Union, ca
 
 import mlx.core as mx
 
-from . import checks, functions, mlx_protocol, sketch, words
+from .. import checks, functions
+from ..functions import HOST
+from . import mlx_protocol, sketch, words
 from .cell import Cell, Pair
 from .conversions import Conversions
-from .functions import HOST
 from .mlx_protocol import ProtocolArray
 from .operations import OPERATIONS, Operation
 from .table import ByStep

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from . import checks, mlx_protocol, words
+from .. import checks
+from . import mlx_protocol, words
 
 Loadable = tuple[Any, float | None, list[tuple[Any, Any]]]
 """A leaf, the progress to load into it (``None``: none), and the memories of its listeners."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
-from ..number import checks
+from .. import checks
 from ..number.scalar import ScheduledScalar
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
-from ..number import checks
+from .. import checks
 from ..number.together import load_all
 from .discover import PRIVATE, attributes, members, rates, within
 

@@ -19,7 +19,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
-from ..number import checks
+from .. import checks
 from ..number.mlx_protocol import is_placeholder, is_tracing
 from ..number.table import length
 from ..number.together import Loadable, load_all

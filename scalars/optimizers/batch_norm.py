@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..number import checks
+from .. import checks
 
 
 def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:

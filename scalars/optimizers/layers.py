@@ -11,7 +11,7 @@ import mlx.nn as nn
 from mlx.optimizers import MultiOptimizer, Optimizer
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..number import checks
+from .. import checks
 from ..number.scalar import ScheduledScalar
 
 Filter = str | int | Callable[[str, mx.array], bool]

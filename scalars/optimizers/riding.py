@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 
-from ..number import checks
+from .. import checks
 from ..number.cell import Arrays, Extra
 from ..number.scalar import Leaf
 from ..number.together import Loadable

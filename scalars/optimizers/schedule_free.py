@@ -10,7 +10,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from ..number import checks
+from .. import checks
 from ..number.scalar import ScheduledScalar
 from .kernels import adamw, sgd
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ..number import checks
-from ..number.checks import Positive, Real
-from ..number.functions import P, cos, power, sqrt
+from .. import checks
+from ..checks import Positive, Real
+from ..functions import P, cos, power, sqrt
 from .base import Schedule
 from .curves import geometric, mix
 

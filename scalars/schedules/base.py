@@ -6,9 +6,9 @@ from dataclasses import Field, FrozenInstanceError, dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_type_hints
 
-from ..number import checks
+from .. import checks
+from ..checks import Check
 from ..number.cell import Cell
-from ..number.checks import Check
 from ..number.scalar import Leaf, ScheduledScalar
 from ..number.together import leaves_of, listeners_of
 
@@ -36,13 +36,13 @@ class Schedule(Leaf):
     """The base of the schedules: a scalar whose value is a function of the progress.
 
     A subclass declares its arguments as the fields of a dataclass, annotated with
-    the checks of ``scalars.number.checks`` (``Real``, ``Positive``, ``Fraction``, ``Count``
+    the checks of ``scalars.checks`` (``Real``, ``Positive``, ``Fraction``, ``Count``
     and others; a field that is annotated otherwise is not checked), and writes ``value_at``.
     Its signature, checks, repr, pickle and copy follow. It cannot be changed after it is
     made: ``dataclasses.replace`` makes a changed one.
 
     ``value_at`` is given a float, a NumPy array or an ``mx.array``; operators serve all
-    three, and the functions of ``scalars.number.functions``.
+    three, and the functions of ``scalars.functions``.
 
     Where the value jumps or turns, say so in a property ``edges``: progresses between 0 and
     1. If between any two of them the value only rises or only falls, set ``monotone_pieces =
@@ -50,7 +50,7 @@ class Schedule(Leaf):
 
     Example:
         >>> from scalars import Schedule
-        >>> from scalars.number.checks import Real
+        >>> from scalars.checks import Real
         >>> class Quadratic(Schedule):
         ...     start: Real
         ...

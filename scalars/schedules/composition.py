@@ -6,9 +6,9 @@ from collections.abc import Sequence as Values
 from numbers import Real as AnyReal
 from typing import Annotated, Any
 
-from ..number import checks
-from ..number.checks import Boundaries, Count, Fraction, Positive, Real
-from ..number.functions import P
+from .. import checks
+from ..checks import Boundaries, Count, Fraction, Positive, Real
+from ..functions import P
 from ..number.scalar import ScheduledScalar
 from .annealing import Constant
 from .base import Schedule

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import mlx.core as mx
 
-from ..number import checks
-from ..number.functions import P, cos, growth, sqrt, where
+from .. import checks
+from ..functions import P, cos, growth, sqrt, where
 
 RISES: dict[str, Callable[[Any], Any]] = {
     "linear": lambda x: x,

@@ -6,9 +6,9 @@ import math
 from functools import cached_property
 from typing import Annotated, Any
 
-from ..number import checks
-from ..number.checks import Positive, Real
-from ..number.functions import P, growth, minimum
+from .. import checks
+from ..checks import Positive, Real
+from ..functions import P, growth, minimum
 from .annealing import CosineAnnealing
 from .base import Schedule
 from .curves import CurveName, along

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import mlx.core as mx
 
-from ..number import checks
-from ..number.functions import HOST, P, library
+from .. import checks
+from ..functions import HOST, P, library
 from .base import Schedule
 
 WAY_OUT = "Return a number for every progress from 0 to 1."

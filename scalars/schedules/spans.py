@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..number.functions import HOST, P, floor, maximum, minimum, where
+from ..functions import HOST, P, floor, maximum, minimum, where
 
 HOST_TOLERANCE = 1e-9
 GRAPH_TOLERANCE = 1e-6

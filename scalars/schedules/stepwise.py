@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any
 
-from ..number import checks
-from ..number.checks import Boundaries, Real
-from ..number.functions import P
+from .. import checks
+from ..checks import Boundaries, Real
+from ..functions import P
 from .base import Schedule
 from .curves import CurveName, along
 from .spans import HOST_TOLERANCE, inner, inner_spans, piecewise, reached

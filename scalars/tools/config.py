@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..number import checks
+from .. import checks
 from ..number.operations import OPERATIONS
 from ..number.scalar import Expression, ScheduledScalar, View
 from ..schedules.annealing import Constant

@@ -6,7 +6,7 @@ import inspect
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from ..number import checks
+from .. import checks
 from ..number.scalar import ScheduledScalar
 from ..schedules.annealing import Constant
 from ..schedules.base import Schedule

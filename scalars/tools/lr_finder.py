@@ -13,7 +13,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
-from ..number import checks, words
+from .. import checks
+from ..number import words
 from ..optimizers.discover import members
 from ..schedules.annealing import Exponential
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..number import checks
+from .. import checks
 from ..number.scalar import ScheduledScalar
 from ..schedules.annealing import Constant, CosineAnnealing, Exponential, Linear
 from ..schedules.composition import Sequence, Truncated

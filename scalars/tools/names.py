@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from .. import checks
 from ..adaptive.plateau import ReduceOnPlateau
-from ..number import checks
 from ..schedules.annealing import Constant, CosineAnnealing, InverseSqrt, Linear, Polynomial
 from ..schedules.base import Schedule
 from ..schedules.composition import Repeat, Sequence, Warmup, WarmupStableDecay

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from ..number import checks
+from .. import checks
 from ..number.operations import OPERATIONS
 from ..number.scalar import ScheduledScalar
 from ..schedules.annealing import Constant

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..number import checks
+from .. import checks
 from ..number.scalar import ScheduledScalar
 from ..schedules.composition import Sequence as Joined
 from ..schedules.composition import Warmup, WarmupStableDecay

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..number import checks
+from .. import checks
 from ..training.group import ScalarGroup
 
 if TYPE_CHECKING:

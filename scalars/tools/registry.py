@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .. import checks
 from ..adaptive import loss_scale, plateau, threshold
-from ..number import checks
 from ..number.arithmetic import clip, maximum, minimum
 from ..number.scalar import ScheduledScalar
 from ..schedules import annealing, composition, cyclic, stepwise

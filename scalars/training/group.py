@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..number import checks, sketch
+from .. import checks
+from ..number import sketch
 from ..number.scalar import ScheduledScalar
 from ..number.together import leaves_of, load_all, observe_all, progress_of, update_all
 from .horizon import Horizon

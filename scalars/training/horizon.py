@@ -10,8 +10,8 @@ from typing import Any, overload
 
 import mlx.core as mx
 
-from ..number import checks
-from ..number.functions import where
+from .. import checks
+from ..functions import where
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..number import checks
-from ..number.functions import P
+from .. import checks
+from ..functions import P
 from ..number.scalar import ScheduledScalar
 from ..number.together import listeners_of
 from ..schedules.annealing import Constant
