@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 from .. import checks
-from ..number.scalar import SUPPOSED, Leaf
+from ..number.ranges import SUPPOSED
+from ..number.scalar import Leaf
 from ..schedules.base import Schedule
 
 Memory = dict[str, Any]

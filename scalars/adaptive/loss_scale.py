@@ -20,6 +20,10 @@ Tree = TypeVar("Tree")
 LONGEST = 2**31 - 1
 LARGEST = 2.0**127
 """The largest power of two in float32."""
+UNCAPTURED = """\
+{name} cannot observe while mx.compile traces a function that does not capture its \
+state: the scale would stay what it is. Capture scale.state in inputs and in outputs, or \
+attach(optimizer, scale=scale) and capture optimizer.state."""
 
 
 def _above_1(name: str, value: Any) -> float:
@@ -167,7 +171,7 @@ class DynamicLossScale(Schedule):
             checks.fail("finite", "True or False", metric, way_out, wrong_type=True)
         scale, streak = self._cell.arrays["value"], self._cell.arrays["streak"] + 1
         if mlx_protocol.is_tracing() and not self._cell.is_traced():
-            raise ValueError(words.UNCAPTURED.format(name=repr(self)))
+            raise ValueError(UNCAPTURED.format(name=repr(self)))
         grow = streak >= self.growth_interval
         grown = mx.where(grow, mx.minimum(scale * self.factor, LARGEST), scale)
         smaller = mx.maximum(scale / self.factor, self.minimum)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeVar
+from abc import abstractmethod
+from numbers import Real
+from typing import Any
 
-Self = TypeVar("Self", bound="Conversions")
 
-
-class Conversions(ABC):
+class Conversions(Real):
     """Conversions of the value now: to Python's numbers, to text, to NumPy."""
 
     @abstractmethod
@@ -36,9 +35,9 @@ class Conversions(ABC):
         """Return the least int that is not below the value."""
         return math.ceil(float(self))
 
-    def __round__(self, digits: int | None = None) -> float:
-        """Return the value rounded, as a number."""
-        return round(float(self), digits)
+    def __round__(self, ndigits: int | None = None) -> Any:
+        """Return the value rounded: an int, or with ``ndigits`` a float."""
+        return round(float(self), ndigits)
 
     def __complex__(self) -> complex:
         """Refuse: MLX would take the scalar for a complex number."""
@@ -59,17 +58,6 @@ class Conversions(ABC):
     def is_integer(self) -> bool:
         """Return whether the value is a whole number."""
         return float(self).is_integer()
-
-    def conjugate(self: Self) -> Self:
-        """Return the scalar itself, as real numbers do."""
-        return self
-
-    @property
-    def real(self: Self) -> Self:
-        """The scalar itself, as with real numbers."""
-        return self
-
-    imag: ClassVar[float] = 0.0
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """Return the value now as a NumPy array."""

@@ -2,13 +2,9 @@
 
 What knows each other is here: a ``ScheduledScalar`` is a ``Leaf``, which has a value of its
 own; an ``Expression``, which an operation makes of scalars and numbers; or a ``View`` of
-another dtype. Whoever uses a scalar reads it in one of two ways:
-
-- ``_read``, for a computation: a float, or in a trace the ``Pair`` of arrays that stands
-  for it. Operators, ``__mlx_array__`` and ``array`` begin there.
-- ``float(scalar)``, for a number on the host: an error in a trace.
-
-Both fold an expression over its leaves, and each leaf asks its cell.
+another dtype. ``_read`` is the one way to the value: it gives a float, or in a trace the
+``Pair`` of arrays that stands for it. Operators, ``__mlx_array__``, ``array`` and ``float``
+begin there. An expression folds it over its leaves, and each leaf asks its cell.
 """
 
 from __future__ import annotations
@@ -17,19 +13,16 @@ import math
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, copy_context
 from copy import deepcopy
 from functools import cached_property
-from itertools import pairwise, product
 from numbers import Real
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, Union, cast, overload
 
 import mlx.core as mx
 
 from .. import checks, functions
 from ..functions import HOST
-from . import mlx_protocol, sketch, words
+from . import mlx_protocol, ranges, sketch, words
 from .cell import Cell, Pair
 from .conversions import Conversions
 from .mlx_protocol import ProtocolArray
@@ -64,15 +57,11 @@ if TYPE_CHECKING:
 
 Self = TypeVar("Self", bound="ScheduledScalar")
 LeafSelf = TypeVar("LeafSelf", bound="Leaf")
-JUST_BEFORE = 4e-9
-"""How far before an edge what was there until then still holds, for certain."""
-SUPPOSED: ContextVar[Mapping[int, Any]] = ContextVar("SUPPOSED", default=MappingProxyType({}))
-"""What adaptive scalars, by their ``id``, are supposed to remember: to find a range."""
 
 
 def is_number(value: Any) -> bool:
     """Return whether ``value`` can be an operand: a real number or a scalar."""
-    return isinstance(value, (float, int, ScheduledScalar, Real))
+    return isinstance(value, (float, int, Real))
 
 
 def _operator(name: str, reflected: bool = False) -> _Operator[Expression]:
@@ -142,8 +131,19 @@ class ScheduledScalar(Conversions):
         """Return the value at ``progress``, which is in [0, 1]: the formula and no more."""
 
     @abstractmethod
-    def _read(self) -> float | Pair:
-        """Return the value now: a pair of arrays while a function that captures it is traced."""
+    def _read(self, use: bool = True) -> float | Pair:
+        """Return the value now: a pair of arrays while a function that captures it is traced.
+
+        Args:
+            use: Whether it is used in a computation, and not only looked at.
+        """
+
+    def __float__(self) -> float:
+        """Return the value now, in double precision."""
+        value = self._read(use=False)
+        if isinstance(value, Pair):
+            raise ValueError(words.NO_FLOAT.format(name=repr(self)))
+        return float(value)
 
     # Progress -----------------------------------------------------------------
 
@@ -256,18 +256,8 @@ class ScheduledScalar(Conversions):
             checks.fail("the scalar of by_step", "a function of the step alone", self, way_out)
         return ByStep(self, total_or_horizon)
 
-    @cached_property
-    def samples(self) -> tuple[float, ...]:
-        """The values at the ``knots``, for all that adaptive scalars may come to remember."""
-        listeners = listeners_of(self.leaves)
-
-        def values(*memories: Any) -> list[float]:
-            SUPPOSED.set({id(one): memory for one, memory in zip(listeners, memories, strict=True)})
-            return [float(self.value_at(knot)) for knot in self.knots]
-
-        # In a copied context: what is supposed there is known nowhere else.
-        possible = product(*[listener.possible for listener in listeners])
-        return tuple([value for m in possible for value in copy_context().run(values, *m)])
+    knots = cached_property(ranges.knots)
+    samples = cached_property(ranges.samples)
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -288,15 +278,6 @@ class ScheduledScalar(Conversions):
     def monotone(self) -> bool:
         """Whether the value only rises or only falls between two edges: its range is known then."""
         return False
-
-    @cached_property
-    def knots(self) -> tuple[float, ...]:
-        """Increasing progresses from 0 to 1, close enough to draw the curve."""
-        ends = (0.0, *self.edges, 1.0)
-        points = max(2, min(256, 2048 // len(ends)))
-        knots = {a + (b - a) * i / points for a, b in pairwise(ends) for i in range(points)}
-        before = {edge - JUST_BEFORE for edge in self.edges if edge > JUST_BEFORE}
-        return tuple(sorted({*knots, *before, 1.0}))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the scalar is, in plain numbers that JSON can hold."""
@@ -413,29 +394,15 @@ class ScheduledScalar(Conversions):
                 leaf._cell.compared()
             return bool(compare(float(self), _number(other)))
         scalar, bound = (self - other, 0.0) if isinstance(other, ScheduledScalar) else (self, other)
-        answer = scalar._settled(compare, bound, shortcut=mlx_protocol.asked_by_mlx())
+        answer = ranges.settled(scalar, compare, bound, self._asks_for_shortcut())
         if answer is None:
             symbol = words.COMPARISONS[compare.__name__]
             raise ValueError(words.UNSETTLED.format(s=repr(self), symbol=symbol, other=other))
         return answer
 
-    def _settled(
-        self, compare: Callable[[Any, Any], bool], bound: float, shortcut: bool
-    ) -> bool | None:
-        """Return the answer of a comparison for the whole run, or ``None`` if there is none."""
-        low, high = self.bounds
-        equality = compare in (operator.eq, operator.ne)
-        outside = not low <= bound <= high or low == high
-        if outside or (not equality and compare(low, bound) == compare(high, bound)):
-            return compare(low, bound)
-        low, high = self.extent
-        if low < bound < high:
-            return compare is operator.ne if shortcut and equality else None
-        stays = any(a == b == bound for a, b in pairwise(self.samples))
-        certain = self.monotone or self.bounds != (-math.inf, math.inf)
-        if not shortcut and (stays or not certain):
-            return None
-        return compare((low + high) / 2, bound)
+    def _asks_for_shortcut(self) -> bool:
+        """Return whether who compares only wants to leave out what has no effect."""
+        return mlx_protocol.asked_by_mlx()
 
     # Python -------------------------------------------------------------------
 
@@ -462,7 +429,7 @@ class ScheduledScalar(Conversions):
     __eq__ = _comparison(operator.eq)  # type: ignore[assignment]
     __ne__ = _comparison(operator.ne)  # type: ignore[assignment]
     # Equal values, different objects: as with mx.array the hash is the identity.
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
     def __neg__(self) -> Expression:
         """Return the scalar with its sign changed."""
@@ -475,18 +442,6 @@ class ScheduledScalar(Conversions):
     def __abs__(self) -> Expression:
         """Return the scalar without its sign."""
         return Expression(OPERATIONS["absolute"], self)
-
-    def __divmod__(self, other: Any) -> tuple[Any, Any]:
-        """Return the floored quotient and the remainder."""
-        return self // other, self % other
-
-    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
-        """Return the floored quotient and the remainder, operands swapped."""
-        return other // self, other % self
-
-    def __bool__(self) -> bool:
-        """Return whether the value is not 0."""
-        return self != 0
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """Take part in a NumPy function as a Python float, or as a scalar among numbers."""
@@ -527,15 +482,8 @@ class Leaf(ScheduledScalar):
         """The scalar itself."""
         return (self,)
 
-    def _read(self) -> float | Pair:
-        return self._cell.read()
-
-    def __float__(self) -> float:
-        """Return the value now, in double precision."""
-        value = self._cell.read(use=False)
-        if isinstance(value, Pair):
-            raise ValueError(words.NO_FLOAT.format(name=repr(self)))
-        return value
+    def _read(self, use: bool = True) -> float | Pair:
+        return self._cell.read(use)
 
     def update(self: LeafSelf, progress: float) -> LeafSelf:
         """Set the progress: see ``ScheduledScalar.update``."""
@@ -692,17 +640,13 @@ class Expression(ScheduledScalar):
         result: functions.P = self._fold(lambda scalar: scalar.value_at(progress))
         return result
 
-    def _read(self) -> float | Pair:
+    def _read(self, use: bool = True) -> float | Pair:
         if not self._nested:  # by the shortest way: it is made and read at every use
-            values = [x if isinstance(x, HOST) else x._read() for x in self.operands]
+            values = [x if isinstance(x, HOST) else x._read(use) for x in self.operands]
             result: float | Pair = self.operation.of(values)
         else:
-            result = self._fold(lambda scalar: scalar._read())
+            result = self._fold(lambda scalar: scalar._read(use))
         return result
-
-    def __float__(self) -> float:
-        """Return the value now, in double precision."""
-        return float(self._fold(float))
 
     def _fold(
         self,
@@ -783,18 +727,12 @@ class View(ScheduledScalar):
 
     own_dtype: mx.Dtype
 
-    def __init__(self, scalar: ScheduledScalar, dtype: mx.Dtype, wide: bool = False) -> None:
+    def __init__(self, scalar: ScheduledScalar, dtype: mx.Dtype) -> None:
         if not isinstance(dtype, mx.Dtype) or not mx.issubdtype(dtype, mx.floating):
             way_out = "Pass mx.float32, mx.bfloat16 or mx.float16."
             checks.fail("dtype", "a floating point mx.Dtype", dtype, way_out, wrong_type=True)
         self.scalar = scalar
         self.own_dtype = dtype
-        self._wide = wide
-
-    @property
-    def dtype(self) -> mx.Dtype:
-        """The dtype that MLX sees; a wide view gives it only to what is computed from it."""
-        return mx.float32 if self._wide else self.own_dtype
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -815,17 +753,13 @@ class View(ScheduledScalar):
         """Return the scalar's value at ``progress``."""
         return self.scalar.value_at(progress)
 
-    def _read(self) -> float | Pair:
-        return self.scalar._read()
-
-    def __float__(self) -> float:
-        """Return the value now, in double precision."""
-        return float(self.scalar)
+    def _read(self, use: bool = True) -> float | Pair:
+        return self.scalar._read(use)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle what the view is of."""
         name = str(self.own_dtype).rpartition(".")[2]  # MLX pickles no Dtype
-        return _view, (self.scalar, name, self._wide)
+        return _view, (self.scalar, name)
 
     def __repr__(self) -> str:
         """Return the call that made the view."""
@@ -833,25 +767,5 @@ class View(ScheduledScalar):
         return f"{shown}.astype({self.own_dtype!r})"
 
 
-def _view(scalar: ScheduledScalar, dtype: str, wide: bool = False) -> View:
-    return View(scalar, getattr(mx, dtype), wide)
-
-
-class Handed(View):
-    """A scalar as an attached optimizer has it in a trace: read once, of a parameter's dtype."""
-
-    def __init__(self, scalar: ScheduledScalar, value: float | Pair, dtype: mx.Dtype) -> None:
-        super().__init__(scalar, scalar.own_dtype or dtype)
-        self._value = value
-
-    def _read(self) -> float | Pair:
-        return self._value
-
-    def _settled(
-        self, compare: Callable[[Any, Any], bool], bound: float, shortcut: bool
-    ) -> bool | None:
-        """Return the answer for the inside of the range: only the optimizer's code asks."""
-        return super()._settled(compare, bound, shortcut=True)
-
-
-Real.register(ScheduledScalar)  # type: ignore[type-abstract]
+def _view(scalar: ScheduledScalar, dtype: str) -> View:
+    return View(scalar, getattr(mx, dtype))

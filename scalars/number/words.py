@@ -33,20 +33,10 @@ The progress is 2 or more: it is the part of the run that is done, from 0 to 1, 
 number of steps. Pass step / total_steps, or Horizon(total_steps).progress(step). Above 1 \
 every schedule has its end value."""
 
-FEW_BATCHES = """\
-The batches of the learning rate test came to an end after {tried} of {steps} rates: the \
-higher ones were not tried. Pass a list or a data set, which can be iterated again, or lower \
-steps."""
-
 NO_UPDATE = """\
 {name} cannot be updated while mx.compile traces a function that captures its state: \
 the new value would be a constant of the graph for ever. Call update() before the \
 compiled function, not in it."""
-
-UNCAPTURED = """\
-{name} cannot observe while mx.compile traces a function that does not capture its \
-state: the scale would stay what it is. Capture scale.state in inputs and in outputs, or \
-attach(optimizer, scale=scale) and capture optimizer.state."""
 
 NO_PROGRESS = """\
 The progress is not known while mx.compile traces a function that captures \

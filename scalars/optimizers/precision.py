@@ -20,6 +20,15 @@ PROBABILITIES = {"_p_1": (nn.Dropout, nn.Dropout2d, nn.Dropout3d)}
 class LayerView(View):
     """A view that an attachment has put in the place of a scalar."""
 
+    def __init__(self, scalar: ScheduledScalar, dtype: mx.Dtype, wide: bool = False) -> None:
+        super().__init__(scalar, dtype)
+        self._wide = wide
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The dtype that MLX sees; a wide view gives it only to what is computed from it."""
+        return mx.float32 if self._wide else self.own_dtype
+
 
 class LayerViews:
     """Views of the scalars in the layers of a model, put in their place until they are undone.

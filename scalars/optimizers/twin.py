@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx.optimizers import Optimizer
 
 from ..number.cell import Pair
-from ..number.scalar import Handed, ScheduledScalar
+from ..number.scalar import ScheduledScalar, View
 from .discover import attributes, holding, rates, replaced
 
 WIDE = ("decay_rate", "beta")
@@ -16,6 +16,21 @@ WIDE = ("decay_rate", "beta")
 
 ``mx.power(beta, step)`` does not say what for it asks for an array, and in bfloat16 0.999 is 1.
 """
+
+
+class Handed(View):
+    """A scalar as an attached optimizer has it in a trace: read once, of a parameter's dtype."""
+
+    def __init__(self, scalar: ScheduledScalar, value: float | Pair, dtype: mx.Dtype) -> None:
+        super().__init__(scalar, scalar.own_dtype or dtype)
+        self._value = value
+
+    def _read(self, use: bool = True) -> float | Pair:
+        return self._value
+
+    def _asks_for_shortcut(self) -> bool:
+        """Return ``True``: only the optimizer's code has it, also where that is not MLX's."""
+        return True
 
 
 class Numbers:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 DIVERGED = 4.0
 """How many times its least value the smoothed loss may be before the test stops."""
+FEW_BATCHES = """\
+The batches of the learning rate test came to an end after {tried} of {steps} rates: the \
+higher ones were not tried. Pass a list or a data set, which can be iterated again, or lower \
+steps."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
         tried, losses, smoothed, over = _run(optimizer, step, pairs, smoothing)
         over = over and len(tried) < steps
     if over:
-        words.warn(words.FEW_BATCHES.format(tried=len(tried), steps=steps))
+        words.warn(FEW_BATCHES.format(tried=len(tried), steps=steps))
     if len(losses) < 2:
         way_out = "Pass more batches, or a lower start."
         checks.fail("the number of finite losses", "at least 2", losses, way_out)
