@@ -177,12 +177,12 @@ def count(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
-def keys(name: str, value: Any, expected: Collection[str]) -> None:
-    """Check that ``value`` is a mapping that has the expected keys and no others."""
+def keys(name: str, value: Any, expected: Collection[str], optional: Collection[str] = ()) -> None:
+    """Check that ``value`` is a mapping that has the expected keys, and no unknown ones."""
     rule = f"a mapping with {', '.join(map(repr, expected))}"
     if not isinstance(value, Mapping):
         fail(name, rule, value, "Pass what state_dict() returned.", wrong_type=True)
-    if set(value) != set(expected):
+    if set(value) - set(optional) != set(expected):
         fail(name, rule, sorted(map(str, value)), "Load it into the scalars it was saved from.")
 
 

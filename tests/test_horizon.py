@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import mlx.core as mx
+import mlx.optimizers as optim
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +19,8 @@ from scalars import (
     Linear,
     Sequence,
     Warmup,
+    WarmupStableDecay,
+    attach,
 )
 
 
@@ -174,3 +180,75 @@ def test_extend_again_and_again() -> None:
     assert eval(repr(horizon), {"Horizon": Horizon}) == horizon
     steps = [horizon.progress(s) for s in range(111)]
     assert steps == sorted(steps)
+
+
+def test_a_jump_cools_down_now() -> None:
+    """A long horizon, and the day the compute ends: every step by hand, with both drivers."""
+    peak, warm, decay = 0.5, 0.05, 0.2
+    lr = WarmupStableDecay(peak, warmup=warm, decay=decay)
+    horizon = Horizon(1000)
+    jumped = horizon.jump(lr.decay_begin, at_step=130, total_steps=150)
+
+    def by_hand(step: int) -> float:
+        if step < 50:
+            return peak * step / 50
+        return peak if step < 130 else peak * (1 - (min(step, 150) - 130) / 20)
+
+    expected = [by_hand(step) for step in range(153)]
+    looped = [lr.at((horizon if step < 130 else jumped).progress(step)) for step in range(153)]
+    assert looped == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    past = [jumped.progress(step) for step in range(130)]
+    assert past == pytest.approx([step / 1000 for step in range(130)], rel=1e-15)
+    assert list(jumped.progresses()) == [min(jumped.progress(step), 1.0) for step in range(151)]
+    for compiled in (False, True):
+        optimizer = optim.SGD(WarmupStableDecay(peak, warmup=warm, decay=decay))
+        optimizer.init({"w": mx.array(0.0)})
+        attach(optimizer, horizon=horizon)
+        step = optimizer.apply_gradients
+        if compiled:
+            step = mx.compile(step, inputs=optimizer.state, outputs=optimizer.state)
+        seen = []
+        for i in range(153):
+            if i == 130:
+                attach(optimizer, horizon=jumped)
+            weights = step({"w": mx.array(-1.0)}, {"w": mx.array(0.0)})
+            seen.append(weights["w"].item())
+        assert seen == [float(np.float32(value)) for value in looped]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_extending_and_jumping_again_and_again(data: st.DataObject) -> None:
+    """Straight lines between points, of which two may be at one step: written out step by step."""
+    total = data.draw(st.integers(2, 60))
+    horizon, expected, at = Horizon(total), [step / total for step in range(total + 1)], 0
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(at, total - 1))
+        new = data.draw(st.integers(at + 1, 80))
+        to = data.draw(st.none() | st.integers(0, 100).map(lambda i: i / 100))
+        horizon = horizon.extend(new, at) if to is None else horizon.jump(to, at, new)
+        begin = expected[at] if to is None else to
+        rest = [begin + (1 - begin) * (i - at) / (new - at) for i in range(at, new + 1)]
+        expected, total = expected[:at] + rest, new
+    np.testing.assert_allclose(horizon.progresses(), expected, rtol=1e-12, atol=1e-15)
+    steps = [horizon.progress(step) for step in range(total + 1)]
+    np.testing.assert_allclose(steps, expected, rtol=1e-12, atol=1e-15)
+    in_graph = horizon.progress(mx.arange(total + 1))
+    np.testing.assert_allclose(np.array(in_graph), expected, rtol=1e-6, atol=1e-6)
+    assert eval(repr(horizon), {"Horizon": Horizon}) == horizon
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ((1.5, 50, 60), ValueError, "to must be a fraction of the run"),
+        ((math.nan, 50, 60), ValueError, "to must be a fraction of the run"),
+        (("0.8", 50, 60), TypeError, "to must be a fraction of the run"),
+        ((0.8, 39, 60), ValueError, "at_step must be a whole number of at least 40"),
+        ((0.8, 100, 160), ValueError, "at_step must be before the end"),
+        ((0.8, 50, 50), ValueError, "total_steps must be a whole number of at least 51"),
+    ],
+)
+def test_jumps_that_are_refused(arguments: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        Horizon(80).extend(100, 40).jump(*arguments)

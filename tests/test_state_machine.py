@@ -158,13 +158,14 @@ class Leaf:
     fresh: bool = True
     warm: float = 0.0
     """How long the warm-up is, during which a plateau counts nothing."""
+    held: float | None = None
 
     def hearing(self) -> list[Any]:
         over = self.scalar.progress >= self.warm - 1e-9
         return [one for one in self.watchers if over or not isinstance(one, Plateau)]
 
     def at(self, progress: float) -> float:
-        return self.formula(min(progress, 1.0))
+        return self.formula(min(progress, 1.0)) if self.held is None else self.held
 
     def __repr__(self) -> str:
         return repr(self.scalar)
@@ -237,6 +238,7 @@ LEAVES = st.one_of(
 PROGRESSES = st.one_of(
     st.integers(0, 40).map(lambda i: i / 32), st.integers(0, 10**6).map(lambda i: i / 1e6)
 )
+HELD = st.sampled_from([0.06, 0.3, 0.9])
 METRICS = st.sampled_from([1.0, 0.5, 0.5, 0.45, 0.3, math.nan, math.inf])
 
 
@@ -253,13 +255,15 @@ def observe(leaves: Iterable[Leaf], metric: float, all_leaves: Iterable[Leaf]) -
         leaf.fresh &= all(watcher not in told for watcher in leaf.watchers)
 
 
-def memories(leaves: Iterable[Leaf]) -> list[Any]:
-    return [watcher.memory for watcher in watchers_of(leaves)]
+def memories(leaves: list[Leaf]) -> Any:
+    return [watcher.memory for watcher in watchers_of(leaves)], [leaf.held for leaf in leaves]
 
 
-def remember(leaves: Iterable[Leaf], saved: list[Any]) -> None:
-    for watcher, memory in zip(watchers_of(leaves), saved):
+def remember(leaves: list[Leaf], saved: Any) -> None:
+    for watcher, memory in zip(watchers_of(leaves), saved[0]):
         watcher.memory = memory
+    for leaf, held in zip(leaves, saved[1]):
+        leaf.held = held
 
 
 class OddError(Exception):
@@ -369,6 +373,19 @@ class Scalars(RuleBasedStateMachine):
         else:
             with pytest.raises(ValueError, match="adaptive"):
                 self.numbers[i].observe(metric)
+
+    @rule(i=st.integers(0, 11), value=st.none() | HELD)
+    def hold(self, i: int, value: float | None) -> None:
+        """Hold a leaf at a value, or release it; no expression is held."""
+        i = self.chosen(i)
+        if not isinstance(self.made[i], Leaf):
+            with pytest.raises(ValueError, match="called on"):
+                self.numbers[i].hold(0.5)
+            return
+        leaf = self.leaves_in(i)[0]
+        leaf.held = value
+        leaf.scalar.release() if value is None else leaf.scalar.hold(value)
+        assert leaf.scalar.held == value
 
     @rule(i=st.integers(0, 11))
     def read(self, i: int) -> None:
@@ -673,6 +690,12 @@ class Training(RuleBasedStateMachine):
         if watchers_of(self.leaves):
             self.group.observe(metric)
             observe(self.leaves, metric, self.leaves)
+
+    @rule(i=st.integers(0, 2), value=st.none() | HELD)
+    def hold(self, i: int, value: float | None) -> None:
+        leaf = self.leaves[i]
+        leaf.held = value
+        leaf.scalar.release() if value is None else leaf.scalar.hold(value)
 
     # Steps ------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from weakref import WeakSet
 from .. import checks
 from ..number.ranges import SUPPOSED
 from ..number.scalar import Leaf
+from ..number.together import remember
 from ..schedules.base import Schedule
 
 Memory = dict[str, Any]
@@ -58,16 +59,9 @@ class Adaptive(Schedule):
 
     def remember(self, memory: Memory) -> None:
         """Take a memory, and give new values to all that are made of this scalar."""
-        owners, before = list(self.owners), dict(self.memory)
-        self.memory.update(memory)
-        same = before[self.counted] == self.memory[self.counted]
-        try:
-            renewed = [(leaf, leaf._cell.renewed(leaf, same)) for leaf in owners]
-        except BaseException:
-            self.memory.update(before)
-            raise
-        for leaf, value in renewed:
-            leaf._cell.renew(leaf, value)
+        now, before = self.memory, dict(self.memory)
+        same = {**before, **memory}[self.counted] == before[self.counted]
+        remember(list(self.owners), lambda: now.update(memory), lambda: now.update(before), same)
 
     def checked(self, memory: Any) -> Memory:
         """Check a memory that was saved: counts stay whole, other numbers finite."""

@@ -29,7 +29,9 @@ from .mlx_protocol import ProtocolArray
 from .operations import OPERATIONS, Operation
 from .table import ByStep
 from .together import (
+    Hand,
     Loadable,
+    hold_all,
     leaves_of,
     listeners_of,
     load_all,
@@ -130,6 +132,10 @@ class ScheduledScalar(Conversions):
     def value_at(self, progress: functions.P) -> functions.P:
         """Return the value at ``progress``, which is in [0, 1]: the formula and no more."""
 
+    def in_force(self, progress: functions.P) -> functions.P:
+        """Return the value at ``progress``, with what is held in place of its formula."""
+        return self.value_at(progress)
+
     @abstractmethod
     def _read(self, use: bool = True) -> float | Pair:
         """Return the value now: a pair of arrays while a function that captures it is traced.
@@ -185,6 +191,60 @@ class ScheduledScalar(Conversions):
     def progress(self) -> float:
         """The progress last given; 0 in a new scalar."""
         return progress_of("an expression", self.leaves)
+
+    def hold(self: Self, value: float) -> Self:
+        """Hold the scalar at a value, by hand, until ``release`` is called.
+
+        Whoever uses the scalar has this value from now on, in compiled functions too, with
+        no retrace, and at the next step where an optimizer's step drives it. The progress
+        goes on underneath; ``at`` gives the value of the formula as ever. ``state_dict``,
+        the state of an optimizer that it is attached to, and pickles hold it too.
+
+        Args:
+            value: A finite real number.
+
+        Returns:
+            The scalar itself.
+
+        Raises:
+            ValueError: ``value`` is infinite or NaN; a compiled function has taken a branch
+                that would be wrong for it; the scalar is an expression, or a loss scale,
+                which follows overflows.
+            TypeError: ``value`` is not a real number.
+
+        Example:
+            >>> from scalars import Linear
+            >>> lr = Linear(1.0, 0.0)
+            >>> half = 0.5 * lr
+            >>> float(lr.hold(0.2).update(0.5)), float(half), lr.at(0.5)
+            (0.2, 0.1, 0.5)
+            >>> float(lr.release())
+            0.5
+        """
+        hold_all({self._to_hold("hold"): checks.real("value", value)})
+        return self
+
+    def release(self: Self) -> Self:
+        """Undo ``hold``: the value is that of the formula again, at the progress of now.
+
+        Returns:
+            The scalar itself. One that is not held stays as it is.
+
+        Raises:
+            ValueError: The scalar is an expression: release the scalars in it.
+        """
+        hold_all({self._to_hold("release"): None})
+        return self
+
+    @property
+    def held(self) -> float | None:
+        """The value that the scalar is held at, or ``None``; an expression is never held."""
+        return None
+
+    def _to_hold(self, verb: str) -> Leaf:
+        """Return the leaf that holds a value in place of this scalar."""
+        way_out = f"{verb.capitalize()} the scalars that it is made of."
+        return checks.fail(f"what {verb}() is called on", "a schedule", self, way_out)
 
     @overload
     def at(self, progress: float) -> float: ...
@@ -394,10 +454,17 @@ class ScheduledScalar(Conversions):
                 leaf._cell.compared()
             return bool(compare(float(self), _number(other)))
         scalar, bound = (self - other, 0.0) if isinstance(other, ScheduledScalar) else (self, other)
-        answer = ranges.settled(scalar, compare, bound, self._asks_for_shortcut())
+        shortcut = self._asks_for_shortcut()
+        answer = ranges.settled(scalar, compare, bound, shortcut)
+        symbol = words.COMPARISONS[compare.__name__]
         if answer is None:
-            symbol = words.COMPARISONS[compare.__name__]
             raise ValueError(words.UNSETTLED.format(s=repr(self), symbol=symbol, other=other))
+        if not (shortcut and answer is (compare is operator.ne)):  # that branch serves any value
+            text = f"{self!r} {symbol} {other}"
+            taken = ranges.Answer(text, scalar, compare, bound, answer)
+            taken.check()
+            for leaf in leaves:
+                leaf.answers[text] = taken
         return answer
 
     def _asks_for_shortcut(self) -> bool:
@@ -471,6 +538,8 @@ class Leaf(ScheduledScalar):
     """The scalars that observe metrics, in this one at any depth: see ``adaptive``."""
     on_device = False
     """Whether compiled functions change the value, whatever the progress is."""
+    held: float | None = None
+    """The value that ``hold`` has put in the place of the formula's."""
 
     @property
     def edges(self) -> tuple[float, ...]:
@@ -497,8 +566,33 @@ class Leaf(ScheduledScalar):
     def prepare(self, progress: float) -> float:
         """Return the value at the next progress, and change nothing, or say why there is none."""
         self._cell.refuse_update(self)
-        value = self.value_at(progress if progress < 1.0 else 1.0)
+        value = self.in_force(progress if progress < 1.0 else 1.0)
         return value if type(value) is float else float(value)
+
+    def in_force(self, progress: functions.P) -> functions.P:
+        """Return the value that is held, or else that of the formula."""
+        return self.value_at(progress) if self.held is None else self.held  # type: ignore[return-value]
+
+    def _to_hold(self, verb: str) -> Leaf:
+        if self.on_device:
+            way_out = "It follows overflows: choose its initial, minimum and growth_interval."
+            checks.fail(f"what {verb}() is called on", "a schedule", self, way_out)
+        return self
+
+    def keep_held(self, value: float | None) -> None:
+        """Hold a value, or none, if what compiled functions were told stays true."""
+        before, self.__dict__["held"] = self.held, value
+        try:
+            for answer in self.answers.values():
+                answer.check()
+        except BaseException:
+            self.__dict__["held"] = before
+            raise
+
+    @cached_property
+    def answers(self) -> dict[str, ranges.Answer]:
+        """What compiled functions were told while they were traced, by the question."""
+        return {}
 
     def hearing(self, progress: float) -> tuple[Any, ...]:
         """Return the listeners that count what is observed at a progress: all of them."""
@@ -530,6 +624,8 @@ class Leaf(ScheduledScalar):
         state: dict[str, Any] = {"progress": self.progress}
         if self.listeners:
             state["observed"] = [dict(listener.memory) for listener in self.listeners]
+        if self.held is not None:
+            state["held"] = self.held
         return state
 
     def counted_in(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
@@ -539,14 +635,15 @@ class Leaf(ScheduledScalar):
     def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
         """Return what ``load_all`` takes, checked; change nothing."""
         expected = ["progress", "observed"] if self.listeners else ["progress"]
-        checks.keys(f"the state of {self!r}", state, expected)
+        checks.keys(f"the state of {self!r}", state, expected, optional=["held"])
         progress = checks.progress(state["progress"])
-        memories: list[tuple[Any, Any]] = []
+        held = checks.optional_real("held", state.get("held"))
+        memories: list[tuple[Any, Any]] = [(Hand(self), {"held": held})]
         if self.listeners:
             observed = checks.sequence("observed", state["observed"])
             checks.as_many("observed", observed, self.listeners, "scalars that observe")
             pairs = zip(self.listeners, observed, strict=True)
-            memories = [(one, one.checked(memory)) for one, memory in pairs]
+            memories += [(one, one.checked(memory)) for one, memory in pairs]
         return [(self, progress, memories)]
 
 
@@ -638,6 +735,11 @@ class Expression(ScheduledScalar):
     def value_at(self, progress: functions.P) -> functions.P:
         """Return the operation on the operands' values at ``progress``."""
         result: functions.P = self._fold(lambda scalar: scalar.value_at(progress))
+        return result
+
+    def in_force(self, progress: functions.P) -> functions.P:
+        """Return the operation on what is in force of its operands."""
+        result: functions.P = self._fold(lambda scalar: scalar.in_force(progress))
         return result
 
     def _read(self, use: bool = True) -> float | Pair:
@@ -752,6 +854,18 @@ class View(ScheduledScalar):
     def value_at(self, progress: functions.P) -> functions.P:
         """Return the scalar's value at ``progress``."""
         return self.scalar.value_at(progress)
+
+    def in_force(self, progress: functions.P) -> functions.P:
+        """Return what is in force of the scalar."""
+        return self.scalar.in_force(progress)
+
+    @property
+    def held(self) -> float | None:
+        """The value that the scalar is held at, or ``None``."""
+        return self.scalar.held
+
+    def _to_hold(self, verb: str) -> Leaf:
+        return self.scalar._to_hold(verb)
 
     def _read(self, use: bool = True) -> float | Pair:
         return self.scalar._read(use)

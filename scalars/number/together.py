@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 from .. import checks
 from . import mlx_protocol, words
@@ -54,6 +55,56 @@ def load_all(loadables: Iterable[Loadable]) -> None:
         raise
     for leaf, progress, value in values:
         leaf._cell.set(leaf, progress, value)
+
+
+def remember(
+    leaves: Iterable[Any],
+    put: Callable[[], None],
+    back: Callable[[], None],
+    same: bool = False,
+) -> None:
+    """Change what the values of some leaves follow from, besides the progress, or nothing.
+
+    Args:
+        leaves: The leaves, which get new values.
+        put: Makes the change.
+        back: Undoes it, if a leaf has no value then.
+        same: Whether the change leaves all values as they are.
+    """
+    put()
+    try:
+        renewed = [(leaf, leaf._cell.renewed(leaf, same)) for leaf in leaves]
+    except BaseException:
+        back()
+        raise
+    for leaf, value in renewed:
+        leaf._cell.renew(leaf, value)
+
+
+class Hand(NamedTuple):
+    """A leaf, as one that remembers the value it is held at: ``None`` if it is not held."""
+
+    leaf: Any
+
+    @property
+    def memory(self) -> dict[str, float | None]:
+        """The value that is held."""
+        return {"held": self.leaf.held}
+
+    def remember(self, memory: Mapping[str, float | None]) -> None:
+        """Hold a value, or release it."""
+        leaf, before, fresh = self.leaf, self.leaf.held, self.leaf._cell.fresh
+        if memory["held"] != before:
+            put, back = partial(leaf.keep_held, memory["held"]), partial(leaf.keep_held, before)
+            remember((leaf,), put, back)
+            leaf._cell.fresh = fresh  # nobody has said how far the run is
+
+
+def hold_all(held: Mapping[Any, float | None]) -> None:
+    """Hold every leaf at its value, or release it for ``None``; or change none of them."""
+    load_all((leaf, None, [(Hand(leaf), {"held": value})]) for leaf, value in held.items())
+    for leaf in held if mlx_protocol.is_tracing() else ():
+        words.warn(words.UPDATED_IN_TRACE.format(name=repr(leaf)))
 
 
 def listeners_of(leaves: Iterable[Any]) -> tuple[Any, ...]:

@@ -48,6 +48,11 @@ UNSETTLED = """\
 answer of this moment for ever. Compare outside of the compiled function, or choose in \
 the graph: mx.where(scalar.array {symbol} {other}, ...)."""
 
+BRANCH = """\
+{name} cannot be held at {held}: while a function was traced, {question} was answered with \
+{answer}, which its schedule gives for the whole run, and the compiled function has kept that \
+branch. Hold a value for which it is true, or choose in the graph with mx.where."""
+
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 
 

@@ -12,7 +12,10 @@ from ..number.together import load_all
 from .discover import PRIVATE, attributes, members, rates, within
 
 KEY = "scalars"
-AGAIN = "Call detach(optimizer), assign it, and call attach(optimizer) again."
+AGAIN = (
+    "Call group.hold(name=value) to hold it at a number, or, for another schedule, "
+    "detach(optimizer), assign it, and call attach(optimizer) again."
+)
 
 
 class AttachedOptimizer(Optimizer):

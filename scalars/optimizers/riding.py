@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -29,7 +30,7 @@ class Rider:
         present = leaf._cell
         self.free = present.free if isinstance(present, StepCell) else present
         follows = steps is not None and not leaf.on_device
-        self.driven = StepCell(self.free, leaf.value_at, cast("Steps", steps)) if follows else None
+        self.driven = StepCell(self.free, leaf.in_force, cast("Steps", steps)) if follows else None
         self.cell = self.driven or self.free
 
     def join(self, check: Callable[[], None]) -> Arrays:
@@ -51,7 +52,7 @@ class Rider:
         progress = self.leaf.progress
         self.cell.extras = tuple([one for one in self.cell.extras if one is not self._extra])
         if not self.cell.extras:
-            for key in ("progress", "observed"):
+            for key in ("progress", "held", "observed"):
                 self.cell.arrays.pop(key, None)
         if self.driven:
             self.driven.stop(progress)
@@ -64,7 +65,7 @@ class Rider:
             way_out = "Attach as it was when the state was saved."
             checks.fail(f"{name} in the state", rule, sorted(entry), way_out)
         keys = {*self.cell.KEYS, *self._saved()}
-        if set(entry) != keys:
+        if set(entry) != keys and {*entry, "held"} != keys:  # version 0.1.0 wrote none
             rule = f"saved from a scalar such as {self.leaf!r}, with {sorted(keys)}"
             way_out = "Attach the scalars that it was saved with."
             checks.fail(f"{name} in the state", rule, sorted(entry), way_out)
@@ -73,17 +74,24 @@ class Rider:
 
     def _saved(self) -> Arrays:
         """Return what a checkpoint needs besides the value."""
-        arrays = {} if self.driven else {"progress": bits_of((self.cell.progress,))}
+        held = math.nan if self.leaf.held is None else self.leaf.held
+        if self.driven:
+            arrays = {"held": bits_of((held,))}
+        else:
+            arrays = {"progress": bits_of((self.cell.progress, held))}
         if listeners := self.leaf.listeners:
             arrays["observed"] = bits_of([x for one in listeners for x in one.numbers])
         return arrays
 
     def _state_in(self, entry: Mapping[str, mx.array]) -> dict[str, Any]:
         """Return what ``state_dict`` was when an entry was saved."""
-        progress = 0.0  # which the step tells, if it drives
-        if not self.driven:
-            (progress,) = numbers_of(entry["progress"])
+        if self.driven:  # the step tells the progress
+            progress, held = 0.0, [*numbers_of(entry["held"])] if "held" in entry else []
+        else:
+            progress, *held = numbers_of(entry["progress"])
         state: dict[str, Any] = {"progress": progress}
+        if held and not math.isnan(held[0]):
+            state["held"] = held[0]
         if self.leaf.listeners:
             numbers = iter(numbers_of(entry["observed"]))
             state["observed"] = [one.memory_of(numbers) for one in self.leaf.listeners]

@@ -220,8 +220,13 @@ class WarmupStableDecay(Schedule):
         """The progresses between which the value only rises or only falls."""
         return inner(self._phase_ends())
 
+    @property
+    def decay_begin(self) -> float:
+        """The progress at which the decay begins: where ``Horizon.jump`` goes to cool down."""
+        return max(self.warmup, 1 - self.decay)
+
     def _phase_ends(self) -> tuple[float, float]:
-        return self.warmup, max(self.warmup, 1 - self.decay)
+        return self.warmup, self.decay_begin
 
 
 class Repeat(Schedule):

@@ -31,7 +31,8 @@ class Recorder:
     optimizer has made, and a row has the values of the step that comes next. A row is made
     after each update that is not in a compiled function, and by ``log``, if there is none
     of the present step: so ``log`` before ``optimizer.update`` puts a loss beside the values
-    of the same step, and after it beside those of the next.
+    of the same step, and after it beside those of the next. What ``observe`` and ``hold`` of
+    the group change is changed in the row of the step that comes next.
 
     Args:
         group: The group to record from now on. Default: ``None``.
@@ -76,11 +77,14 @@ class Recorder:
         """Record the values of an update: what ``subscribe`` calls."""
         reached = self._reached()
         step = self._step if reached is None else reached
-        self._step = step + 1
+        again, self._step = self._step == step + 1, step + 1
         if step % self.every:
             self._row = None
             return
         self._refuse_columns(values)
+        if again and self._row is not None:  # a metric or a hand has changed what comes next
+            self._row.update(values)
+            return
         self._row = {"step": step, "progress": progress, **values}
         self._rows.append(self._row)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from .. import checks
 from ..number import sketch
 from ..number.scalar import ScheduledScalar
-from ..number.together import leaves_of, load_all, observe_all, progress_of, update_all
+from ..number.together import hold_all, leaves_of, load_all, observe_all, progress_of, update_all
 from .horizon import Horizon
 
 T = TypeVar("T")
@@ -149,7 +149,72 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             {'lr': 0.5}
         """
         observe_all("the group", self._leaves, metric)
+        return self._changed()
+
+    def hold(self, values: Mapping[str, float] | None = None, /, **named: float) -> ScalarGroup:
+        """Hold scalars at values, by hand, until ``release`` is called; or change none of them.
+
+        Args:
+            values: A mapping from name to value, for names that are no Python names.
+            named: Values by name, each a finite real number.
+
+        Returns:
+            The group itself.
+
+        Raises:
+            ValueError: A name is unknown, or that of an expression; or see
+                ``ScheduledScalar.hold``.
+            TypeError: A value is not a real number.
+
+        Example:
+            >>> from scalars import Linear, ScalarGroup
+            >>> group = ScalarGroup(lr=Linear(1.0, 0.0), wd=Linear(0.1, 0.0))
+            >>> group.hold(lr=0.2).update(0.5).snapshot()
+            {'lr': 0.2, 'wd': 0.05}
+            >>> group.held, group.release().snapshot()
+            ({'lr': 0.2}, {'lr': 0.5, 'wd': 0.05})
+        """
+        held = {**({} if values is None else values), **named}
+        hold_all(
+            {
+                self._named(name)._to_hold("hold"): checks.real(name, value)
+                for name, value in held.items()
+            }
+        )
+        return self._changed()
+
+    def release(self, *names: str) -> ScalarGroup:
+        """Undo ``hold`` of some scalars, or of all if no names are given.
+
+        Args:
+            names: Names of the group.
+
+        Returns:
+            The group itself.
+
+        Raises:
+            ValueError: A name is unknown, or that of an expression.
+        """
+        scalars = [self._named(name) for name in names or self.held]
+        hold_all({scalar._to_hold("release"): None for scalar in scalars})
+        return self._changed()
+
+    @property
+    def held(self) -> dict[str, float]:
+        """The values of the scalars that are held, by name."""
+        return {name: x.held for name, x in self._scalars.items() if x.held is not None}
+
+    def _changed(self) -> ScalarGroup:
+        """Tell the callbacks that the step that comes next has other values than they know."""
+        if self._steps is not None:
+            self.notify()
         return self
+
+    def _named(self, name: str) -> ScheduledScalar:
+        if name not in self._scalars:
+            rule = f"one of {', '.join(map(repr, self._scalars))}"
+            checks.fail("a name", rule, name, "Use a name of the group.")
+        return self._scalars[name]
 
     def become(self, other: ScalarGroup) -> ScalarGroup:
         """Take the scalars of another group, and keep the callbacks: what ``attach`` calls."""
@@ -179,7 +244,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
         Where the step of an optimizer drives the group, that is after each update by the
         optimizer that is not in a compiled function, with the progress and the values of
-        the step that comes next.
+        the step that comes next; and again if ``observe``, ``hold`` or ``release`` of the
+        group has changed them.
 
         Args:
             callback: A function of the progress and of the values by name.

@@ -6,12 +6,15 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, overload
 
 import mlx.core as mx
 
 from .. import checks
 from ..functions import where
+
+Past = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Horizon:
         steps_per_epoch: Optimizer steps in an epoch, for ``fraction(epochs=...)``.
             Default: ``None``, the run has no epochs.
         endpoint: Whether the last step has progress 1. Default: ``False``.
-        past: Where the run was extended: (step, progress) pairs, as ``extend`` makes
-            them. Default: ``()``.
+        past: Where the run was extended, or jumped: (step, progress) pairs, as ``extend``
+            and ``jump`` make them. Default: ``()``.
 
     Raises:
         ValueError: A count is too small.
@@ -47,7 +50,7 @@ class Horizon:
     total_steps: int
     steps_per_epoch: int | None = None
     endpoint: bool = False
-    past: tuple[tuple[int, float], ...] = field(default=(), kw_only=True)
+    past: Past = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         checks.flag("endpoint of Horizon", self.endpoint)
@@ -104,7 +107,8 @@ class Horizon:
         """Yield where each stretch begins and ends, and its progress as a function of the step."""
         begin, done = 0, 0.0
         for end, done_at_end in (*self.past, (self.total_steps - self.endpoint, 1.0)):
-            yield begin, end, partial(_along, begin, done, end - begin, done_at_end - done)
+            if end > begin:  # at a jump there are two progresses at one step
+                yield begin, end, partial(_along, begin, done, end - begin, done_at_end - done)
             begin, done = end, done_at_end
 
     def fraction(self, steps: float = 0, epochs: float = 0) -> float:
@@ -154,14 +158,51 @@ class Horizon:
             >>> longer.progress(50), longer.progress(150), longer.progress(250)
             (0.5, 0.75, 1.0)
         """
+        past = self._past_until(at_step, total_steps)
+        return replace(self, total_steps=total_steps, past=_each_once(past))
+
+    def jump(self, to: float, at_step: int, total_steps: int) -> Horizon:
+        """Return the horizon of a run whose progress jumps while it runs.
+
+        Up to ``at_step`` nothing changes. At that step the progress is ``to``, and from there
+        it goes evenly to the end of the run. To cool down now, jump to where the decay of the
+        schedule begins.
+
+        Args:
+            to: The progress at ``at_step``, from 0 to 1.
+            at_step: The steps that are done now, from 0 up to the present length.
+            total_steps: The new length of the run, more than ``at_step``.
+
+        Raises:
+            ValueError: A number is out of its range.
+            TypeError: ``to`` is not a number, or a count not a whole number.
+
+        Example:
+            >>> from scalars import Horizon, WarmupStableDecay
+            >>> lr = WarmupStableDecay(1e-3, warmup=0.01, decay=0.2)
+            >>> horizon = Horizon(1_000_000)  # nobody knows how long the run will be
+            >>> horizon = horizon.jump(lr.decay_begin, at_step=40_000, total_steps=45_000)
+            >>> [round(lr.at(horizon.progress(step)), 6) for step in (39_999, 40_000, 42_500)]
+            [0.001, 0.001, 0.0005]
+        """
+        to = float(checks.fraction("to", to))
+        past = self._past_until(at_step, total_steps)
+        return replace(self, total_steps=total_steps, past=_each_once((*past, (at_step, to))))
+
+    def _past_until(self, at_step: int, total_steps: int) -> Past:
+        """Return ``past`` up to a step at which the run is changed; check the counts."""
         checks.count("at_step", at_step, least=self.past[-1][0] if self.past else 0)
         checks.count("total_steps", total_steps, least=at_step + 1 + self.endpoint)
         if at_step > self.total_steps - self.endpoint - 1:
             rule = f"before the end of the run, which is at step {self.total_steps - self.endpoint}"
-            checks.fail("at_step", rule, at_step, "A run that is over cannot be extended.")
-        point = (at_step, self.progress(at_step))
-        past = (*(p for p in self.past if p[0] < at_step), *((point,) if at_step else ()))
-        return replace(self, total_steps=total_steps, past=past)
+            checks.fail("at_step", rule, at_step, "A run that is over cannot be changed.")
+        return *self.past, (at_step, self.progress(at_step))
+
+
+def _each_once(past: Past) -> Past:
+    """Return (step, progress) pairs without repetitions, and without the beginning, (0, 0.0)."""
+    pairs = pairwise(((0, 0.0), *past))
+    return tuple([pair for before, pair in pairs if pair != before])
 
 
 def _along(begin: int, done: float, steps: int, share: float, step: Any) -> Any:
