@@ -1,8 +1,12 @@
-"""What a type checker makes of the package: mypy checks this file, nothing runs it."""
+"""What type checkers make of the package: mypy and pyright read this file, nothing runs it."""
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
 import numpy as np
 from typing_extensions import assert_type
 
@@ -38,7 +42,46 @@ assert_type(lr.astype(mx.bfloat16), View)
 assert_type(lr(mx.array(3)), mx.array)
 assert_type(Horizon(10).progress(3), float)
 assert_type(Horizon(10).progress(x), mx.array)
-lr.at(np.linspace(0, 1))
+assert_type(lr.at(np.linspace(0, 1)), np.ndarray[Any, Any])
+
+# A scalar goes wherever an annotation says float.
+optim.AdamW(learning_rate=lr, betas=[0.9, 1 - lr], weight_decay=lr)
+nn.Dropout(Linear(0.0, 0.1))
+nn.Dropout(1 - lr)
+mx.where(x > lr, x, lr)
+math.sqrt(lr)
+a_float: float = lr
+assert_type(max(lr, 0.1), float)
+assert_type(x * lr, mx.array)
+assert_type(x + lr / 2, mx.array)
+assert_type(x > lr, mx.array)
+assert_type(2 * lr, Expression)
+assert_type(2**lr, Expression)
+assert_type(lr - 0.1, Expression)
+assert_type(lr**0.5, Expression)
+assert_type(lr**2, Expression)
+assert_type(-lr, Expression)
+assert_type(abs(lr), Expression)
+assert_type(+lr, CosineAnnealing)
+assert_type(lr < 1, bool)
+assert_type(1 < lr, bool)
+assert_type(lr == x, mx.array)
+assert_type(float(lr), float)
+assert_type(int(lr), int)
+assert_type(round(lr), int)
+assert_type(round(lr, 3), float)
+sum([lr, lr])
+
+
+def double(value: float | ScheduledScalar) -> float:
+    if isinstance(value, ScheduledScalar):
+        return float(value.update(0.5)) * 2
+    return value * 2
+
+
+double(lr)
+double(0.1)
+
 Sequence([Linear(0, 1), 0.5, lr * 2], [0.1, 0.5])
 Warmup(0.5, 0.1, curve="cosine")
 group = ScalarGroup(lr=lr, half=lr / 2)

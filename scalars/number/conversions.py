@@ -5,10 +5,20 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    class _Number(float):
+        """What type checkers take a scalar for: MLX annotates what it accepts as ``float``."""
+
+        def __new__(cls, *arguments: Any, **named: Any) -> Self: ...
+else:
+    _Number = Real  # a float itself would be read by C, once
 
 
-class Conversions(Real):
+class Conversions(_Number):
     """Conversions of the value now: to Python's numbers, to text, to NumPy."""
 
     @abstractmethod
@@ -35,9 +45,13 @@ class Conversions(Real):
         """Return the least int that is not below the value."""
         return math.ceil(float(self))
 
-    def __round__(self, ndigits: int | None = None) -> Any:
-        """Return the value rounded: an int, or with ``ndigits`` a float."""
-        return round(float(self), ndigits)
+    @overload
+    def __round__(self, digits: None = None, /) -> int: ...
+    @overload
+    def __round__(self, digits: SupportsIndex, /) -> float: ...
+    def __round__(self, digits: SupportsIndex | None = None, /) -> float:
+        """Return the value rounded, as a number."""
+        return round(float(self), digits)
 
     def __complex__(self) -> complex:
         """Refuse: MLX would take the scalar for a complex number."""

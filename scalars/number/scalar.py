@@ -53,9 +53,6 @@ if TYPE_CHECKING:
         @overload
         def __call__(self, other: mx.array, /) -> mx.array: ...
 
-    class _Operator(Protocol[R]):
-        def __get__(self, scalar: ScheduledScalar, owner: Any, /) -> _Method[R]: ...
-
 
 Self = TypeVar("Self", bound="ScheduledScalar")
 LeafSelf = TypeVar("LeafSelf", bound="Leaf")
@@ -66,7 +63,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (float, int, Real))
 
 
-def _operator(name: str, reflected: bool = False) -> _Operator[Expression]:
+def _operator(name: str, reflected: bool = False) -> _Method[Expression]:
     operation = OPERATIONS[name]
     function = operation.function
 
@@ -80,17 +77,17 @@ def _operator(name: str, reflected: bool = False) -> _Operator[Expression]:
 
     made = swapped if reflected else method
     made.__name__, made.__qualname__ = name, f"ScheduledScalar.{name}"
-    return cast("_Operator[Expression]", made)
+    return cast("_Method[Expression]", made)
 
 
-def _comparison(compare: Callable[[Any, Any], Any]) -> _Operator[bool]:
+def _comparison(compare: Callable[[Any, Any], Any]) -> _Method[bool]:
     def method(self: ScheduledScalar, other: Any) -> Any:
         if isinstance(other, mx.array):
             return compare(self._beside(other), other)
         return self._compare(compare, other) if is_number(other) else NotImplemented
 
     method.__name__ = method.__qualname__ = compare.__name__
-    return cast("_Operator[bool]", method)
+    return cast("_Method[bool]", method)
 
 
 class ScheduledScalar(Conversions):
@@ -473,30 +470,30 @@ class ScheduledScalar(Conversions):
 
     # Python -------------------------------------------------------------------
 
-    __add__ = _operator("add")
-    __sub__ = _operator("subtract")
-    __mul__ = _operator("multiply")
-    __truediv__ = _operator("divide")
-    __floordiv__ = _operator("floor_divide")
-    __mod__ = _operator("remainder")
-    __pow__ = _operator("power")
+    __add__: _Method[Expression] = _operator("add")
+    __sub__: _Method[Expression] = _operator("subtract")
+    __mul__: _Method[Expression] = _operator("multiply")
+    __truediv__: _Method[Expression] = _operator("divide")
+    __floordiv__: _Method[Expression] = _operator("floor_divide")
+    __mod__: _Method[Expression] = _operator("remainder")
+    __pow__: _Method[Expression] = _operator("power")  # type: ignore[assignment] # no modulus
 
-    __radd__ = _operator("add", reflected=True)
-    __rsub__ = _operator("subtract", reflected=True)
-    __rmul__ = _operator("multiply", reflected=True)
-    __rtruediv__ = _operator("divide", reflected=True)
-    __rfloordiv__ = _operator("floor_divide", reflected=True)
-    __rmod__ = _operator("remainder", reflected=True)
-    __rpow__ = _operator("power", reflected=True)
+    __radd__: _Method[Expression] = _operator("add", reflected=True)
+    __rsub__: _Method[Expression] = _operator("subtract", reflected=True)
+    __rmul__: _Method[Expression] = _operator("multiply", reflected=True)
+    __rtruediv__: _Method[Expression] = _operator("divide", reflected=True)
+    __rfloordiv__: _Method[Expression] = _operator("floor_divide", reflected=True)
+    __rmod__: _Method[Expression] = _operator("remainder", reflected=True)
+    __rpow__: _Method[Expression] = _operator("power", reflected=True)  # type: ignore[assignment]
 
-    __lt__ = _comparison(operator.lt)
-    __le__ = _comparison(operator.le)
-    __gt__ = _comparison(operator.gt)
-    __ge__ = _comparison(operator.ge)
-    __eq__ = _comparison(operator.eq)  # type: ignore[assignment]
-    __ne__ = _comparison(operator.ne)  # type: ignore[assignment]
+    __lt__: _Method[bool] = _comparison(operator.lt)
+    __le__: _Method[bool] = _comparison(operator.le)
+    __gt__: _Method[bool] = _comparison(operator.gt)
+    __ge__: _Method[bool] = _comparison(operator.ge)
+    __eq__: _Method[bool] = _comparison(operator.eq)  # type: ignore[assignment]
+    __ne__: _Method[bool] = _comparison(operator.ne)  # type: ignore[assignment]
     # Equal values, different objects: as with mx.array the hash is the identity.
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    __hash__ = object.__hash__
 
     def __neg__(self) -> Expression:
         """Return the scalar with its sign changed."""
