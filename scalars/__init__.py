@@ -13,8 +13,9 @@ The package, from the top down; a part imports only from those below it:
 - ``schedules``: what the value is at a progress.
 - ``number``: the object that MLX takes for a number: its protocol, its arithmetic, and
   where its value is kept.
-- ``checks`` and ``functions``: the rules for arguments, and elementary functions of floats
-  and arrays. They also serve schedules that are written outside of the package.
+- ``checks``, ``functions``, ``table``, ``sketch`` and ``words``: what all parts build on, and
+  what knows no scalar. The rules for arguments and the elementary functions also serve
+  schedules that are written outside of the package.
 
 What not every run needs is loaded when it is first used.
 """

@@ -215,7 +215,7 @@ def test_a_branch_that_a_compiled_function_has_taken_stays_true() -> None:
     function = mx.compile(penalty, inputs=[decay.state, offset.state])
     assert function(mx.array(1.0)).item() == pytest.approx(0.1)
     group = ScalarGroup(decay=decay, offset=offset)
-    with pytest.raises(ValueError, match=r"held at -1.0.*> 0 was answered with True"):
+    with pytest.raises(ValueError, match=r"> 0 was answered with True.*Linear\(.*\) at -1\.0"):
         group.hold(offset=0.5, decay=-1.0)
     assert group.held == {}
     assert group.snapshot() == {"decay": 0.1, "offset": 0.0}
@@ -223,7 +223,7 @@ def test_a_branch_that_a_compiled_function_has_taken_stays_true() -> None:
     assert function(mx.array(1.0)).item() == 7.5
     decay.release()
     decay = Linear(0.1, 0.2).hold(-1.0)  # held before the trace
-    with pytest.raises(ValueError, match="cannot be held at -1.0"):
+    with pytest.raises(ValueError, match="is held by hand"):
         mx.compile(lambda x: x * decay if decay > 0 else x, inputs=[decay.state])(mx.array(1.0))
 
 

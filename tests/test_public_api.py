@@ -16,7 +16,7 @@ from .helpers import public_names
 
 PACKAGE = Path(scalars.__file__).parent
 LAYERS = ["number", "schedules", "adaptive", "training", "optimizers", "tools"]
-BASE = {"checks", "functions"}
+BASE = {"checks", "functions", "sketch", "table", "words"}
 """What every layer may import: files at the top of the package, which import no layer."""
 MODULES = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -152,8 +152,8 @@ def code_lines(path: Path) -> int:
 
 def test_the_number_is_read_from_the_bottom_up() -> None:
     """Its files import one way only, for type checkers too."""
-    order = "words sketch conversions mlx_protocol together ranges cell operations table"
-    files = [*order.split(), "scalar", "arithmetic"]
+    order = "conversions mlx_protocol together ranges cell operations scalar arithmetic"
+    files = order.split()
     assert {path.stem for path in (PACKAGE / "number").glob("*.py")} == {"__init__", *files}
     for name in files:
         for node in ast.walk(ast.parse((PACKAGE / "number" / f"{name}.py").read_text())):
@@ -166,7 +166,7 @@ def test_the_number_is_read_from_the_bottom_up() -> None:
 
 
 def test_the_number_is_small() -> None:
-    assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 1000
+    assert sum(code_lines(path) for path in (PACKAGE / "number").glob("*.py")) <= 900
 
 
 def test_tools_are_loaded_when_they_are_used() -> None:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, TypeVar
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
-from .. import checks
+from .. import checks, words
 from ..checks import Count, Positive
 from ..functions import P
-from ..number import mlx_protocol, words
+from ..number import mlx_protocol
 from ..number.cell import Cell, Pair
 from ..number.together import Loadable
 from ..schedules.base import Schedule
@@ -36,7 +36,6 @@ def _above_1(name: str, value: Any) -> float:
 class _OnDevice(Cell):
     """A cell whose value is an array: compiled functions change it, and nobody reads it."""
 
-    __slots__ = ()
     KEYS = ("value", "streak")
 
     def __init__(self, value: float) -> None:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from . import mlx_protocol, words
+from .. import words
+from ..words import warn
+from . import mlx_protocol
 from .mlx_protocol import is_placeholder, is_tracing
-from .words import warn
 
 
 class Pair(NamedTuple):
@@ -44,19 +45,6 @@ class Cell:
     While a scalar follows the step of an optimizer it has a cell in a fourth state, driven:
     see ``optimizers/steps.py``.
     """
-
-    __slots__ = (
-        "_ours",
-        "_read_in_trace",
-        "_unnoticed",
-        "_updates",
-        "_updates_unread",
-        "arrays",
-        "extras",
-        "fresh",
-        "progress",
-        "value",
-    )
 
     KEYS = ("value", "remainder")
     """What is put into ``arrays``, besides ``extras``."""

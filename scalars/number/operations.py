@@ -31,7 +31,7 @@ class Operation(NamedTuple):
     def of(self, numbers: Sequence[Any]) -> Any:
         """Return the result for numbers, of which some may be a ``Pair``."""
         function = self.of_scalars or self.function
-        if Pair not in map(type, numbers):
+        if self is AS_TYPE or Pair not in map(type, numbers):
             return function(*numbers)
         result = function(*[x.value if isinstance(x, Pair) else x for x in numbers])
         if self.exact_remainder:
@@ -61,15 +61,9 @@ class Operation(NamedTuple):
             return -math.inf, math.inf
         return min(corners), max(corners)
 
-    def __reduce__(self) -> tuple[Callable[[str], Operation], tuple[str]]:
-        """Pickle by name."""
-        return _operation, (self.name,)
 
-
-def _operation(name: str) -> Operation:
-    return OPERATIONS[name]
-
-
+AS_TYPE = Operation("astype", "", lambda number: number)
+"""What a view does to its scalar: MLX sees an array of another dtype, the number is the same."""
 OPERATIONS = {
     operation.name: operation
     for operation in (

@@ -15,7 +15,7 @@ from itertools import pairwise, product
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from . import words
+from .. import words
 from .together import listeners_of
 
 Compare = Callable[[Any, Any], bool]
@@ -88,12 +88,10 @@ class Answer(NamedTuple):
         values = [float(self.scalar.in_force(knot)) for knot in self.scalar.knots]
         low, high, bound = min(values), max(values), self.bound
         if low < bound < high or self.compare((low + high) / 2, bound) is not self.answer:
-            held = [leaf for leaf in self.scalar.leaves if leaf.held is not None]
-            raise ValueError(
-                words.BRANCH.format(
-                    question=self.question,
-                    answer=self.answer,
-                    held=held[0].held,
-                    name=repr(held[0]),
-                )
+            held = [
+                f"{leaf!r} at {leaf.held}" for leaf in self.scalar.leaves if leaf.held is not None
+            ]
+            text = words.BRANCH.format(
+                question=self.question, answer=self.answer, held=", ".join(held)
             )
+            raise ValueError(text)

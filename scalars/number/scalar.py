@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, Union, ca
 
 import mlx.core as mx
 
-from .. import checks, functions
+from .. import checks, functions, sketch, words
 from ..functions import HOST
-from . import mlx_protocol, ranges, sketch, words
+from ..table import ByStep
+from . import mlx_protocol, ranges
 from .cell import Cell, Pair
 from .conversions import Conversions
 from .mlx_protocol import ProtocolArray
-from .operations import OPERATIONS, Operation
-from .table import ByStep
+from .operations import AS_TYPE, OPERATIONS, Operation
 from .together import (
     Hand,
     Loadable,
@@ -455,9 +455,9 @@ class ScheduledScalar(Conversions):
         answer = ranges.settled(scalar, compare, bound, shortcut)
         symbol = words.COMPARISONS[compare.__name__]
         if answer is None:
-            raise ValueError(words.UNSETTLED.format(s=repr(self), symbol=symbol, other=other))
+            raise ValueError(words.UNSETTLED.format(s=repr(self), symbol=symbol, other=repr(other)))
         if not (shortcut and answer is (compare is operator.ne)):  # that branch serves any value
-            text = f"{self!r} {symbol} {other}"
+            text = f"{self!r} {symbol} {other!r}"
             taken = ranges.Answer(text, scalar, compare, bound, answer)
             taken.check()
             for leaf in leaves:
@@ -713,10 +713,12 @@ class Expression(ScheduledScalar):
     @cached_property
     def own_dtype(self) -> mx.Dtype | None:  # type: ignore[override] # of a view among the operands
         """The dtype of a view among the operands."""
-        found: mx.Dtype | None = self._fold(
-            lambda scalar: scalar.own_dtype,
-            lambda node, x: next((dtype for dtype in x if isinstance(dtype, mx.Dtype)), None),
-        )
+
+        def of_node(node: Expression, of_operands: list[Any]) -> mx.Dtype | None:
+            known: mx.Dtype | None = vars(node).get("own_dtype")
+            return known or next((x for x in of_operands if isinstance(x, mx.Dtype)), None)
+
+        found: mx.Dtype | None = self._fold(lambda scalar: scalar.own_dtype, of_node)
         return found
 
     @cached_property
@@ -779,7 +781,7 @@ class Expression(ScheduledScalar):
         self._fold(lambda scalar: None, lambda node, x: nodes.append(node))
         places = {id(node): Place(i) for i, node in enumerate(nodes)}
         operands = [[places.get(id(x), x) for x in node.operands] for node in nodes]
-        return _rebuilt, ([node.operation for node in nodes], operands)
+        return _rebuilt, ([_name(node) for node in nodes], operands)
 
     def __repr__(self) -> str:
         """Return the expression as it would be written."""
@@ -792,11 +794,19 @@ class Place(NamedTuple):
     number: int
 
 
-def _rebuilt(operations: list[Operation], operands: list[list[Any]]) -> Expression:
+def _name(node: Expression) -> str:
+    """Return the name of an operation, or of the dtype of a view: MLX pickles no ``Dtype``."""
+    return str(node.own_dtype) if isinstance(node, View) else node.operation.name
+
+
+def _rebuilt(names: list[str], operands: list[list[Any]]) -> Expression:
     made: list[Expression] = []
-    for operation, of in zip(operations, operands, strict=True):
+    for name, of in zip(names, operands, strict=True):
         filled = [made[x.number] if isinstance(x, Place) else x for x in of]
-        made.append(Expression(operation, *filled))
+        if name in OPERATIONS:
+            made.append(Expression(OPERATIONS[name], *filled))
+        else:
+            made.append(View(filled[0], getattr(mx, name.rpartition(".")[2])))
     return made[-1]
 
 
@@ -807,6 +817,9 @@ def _bounds(operand: Operand) -> tuple[float, float]:
 def _written(node: Expression, operands: list[Any]) -> str:
     symbol = node.operation.symbol
     shown = [x if isinstance(x, str) else repr(x) for x in operands]
+    if isinstance(node, View):
+        text = f"({shown[0]})" if _is_infix(node.scalar) else shown[0]
+        return f"{text}.astype({node.own_dtype!r})"
     if not symbol:
         name = "abs" if node.operation.name == "absolute" else node.operation.name
         return f"{name}({', '.join(shown)})"
@@ -821,7 +834,7 @@ def _is_infix(operand: Any) -> bool:
     return not isinstance(operand, ScheduledScalar) and operand < 0
 
 
-class View(ScheduledScalar):
+class View(Expression):
     """A scalar that MLX sees as an array of another dtype: what ``astype`` returns."""
 
     own_dtype: mx.Dtype
@@ -830,31 +843,12 @@ class View(ScheduledScalar):
         if not isinstance(dtype, mx.Dtype) or not mx.issubdtype(dtype, mx.floating):
             way_out = "Pass mx.float32, mx.bfloat16 or mx.float16."
             checks.fail("dtype", "a floating point mx.Dtype", dtype, way_out, wrong_type=True)
+        super().__init__(AS_TYPE, scalar)
         self.scalar = scalar
         self.own_dtype = dtype
 
-    @property
-    def leaves(self) -> tuple[Leaf, ...]:
-        """The scalars that hold a progress, each once."""
-        return self.scalar.leaves
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Those of the scalar."""
-        return self.scalar.bounds
-
-    @property
-    def monotone(self) -> bool:
-        """Whether the scalar is."""
-        return self.scalar.monotone
-
-    def value_at(self, progress: functions.P) -> functions.P:
-        """Return the scalar's value at ``progress``."""
-        return self.scalar.value_at(progress)
-
-    def in_force(self, progress: functions.P) -> functions.P:
-        """Return what is in force of the scalar."""
-        return self.scalar.in_force(progress)
+    def _read(self, use: bool = True) -> float | Pair:
+        return self.scalar._read(use)
 
     @property
     def held(self) -> float | None:
@@ -863,20 +857,3 @@ class View(ScheduledScalar):
 
     def _to_hold(self, verb: str) -> Leaf:
         return self.scalar._to_hold(verb)
-
-    def _read(self, use: bool = True) -> float | Pair:
-        return self.scalar._read(use)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle what the view is of."""
-        name = str(self.own_dtype).rpartition(".")[2]  # MLX pickles no Dtype
-        return _view, (self.scalar, name)
-
-    def __repr__(self) -> str:
-        """Return the call that made the view."""
-        shown = f"({self.scalar!r})" if _is_infix(self.scalar) else repr(self.scalar)
-        return f"{shown}.astype({self.own_dtype!r})"
-
-
-def _view(scalar: ScheduledScalar, dtype: str) -> View:
-    return View(scalar, getattr(mx, dtype))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from .. import checks
-from . import mlx_protocol, words
+from .. import checks, words
+from . import mlx_protocol
 
 Loadable = tuple[Any, float | None, list[tuple[Any, Any]]]
 """A leaf, the progress to load into it (``None``: none), and the memories of its listeners."""

@@ -21,11 +21,11 @@ from mlx.utils import tree_flatten
 
 from .. import checks
 from ..number.mlx_protocol import is_placeholder, is_tracing
-from ..number.table import length
 from ..number.together import Loadable, load_all
-from ..number.words import warn
+from ..table import length
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
+from ..words import warn
 from . import words
 from .attached import KEY, become_attached, become_plain, refuse_parameter
 from .discover import members

@@ -12,8 +12,8 @@ import mlx.core as mx
 
 from ..number.cell import Cell, Pair
 from ..number.mlx_protocol import is_placeholder
-from ..number.table import Formula, Table
-from ..number.words import NO_PROGRESS, NO_UPDATE
+from ..table import Formula, Table
+from ..words import NO_PROGRESS, NO_UPDATE
 from . import words
 
 STOPPED: ContextVar[Mapping[int, Any]] = ContextVar("STOPPED", default=MappingProxyType({}))
@@ -100,8 +100,6 @@ class StepCell(Cell):
     On the host the value is that of the formula at the step. In a graph it is looked up in
     a table of all steps, which is worked out by ``prepare``.
     """
-
-    __slots__ = ("_formula", "_last", "_steps", "_table", "free")
 
     def __init__(self, free: Cell, formula: Formula, steps: Steps) -> None:
         self.free = free

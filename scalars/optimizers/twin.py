@@ -7,8 +7,9 @@ from typing import Any
 import mlx.core as mx
 from mlx.optimizers import Optimizer
 
+from ..functions import P
 from ..number.cell import Pair
-from ..number.scalar import ScheduledScalar, View
+from ..number.scalar import Leaf, ScheduledScalar
 from .discover import attributes, holding, rates, replaced
 
 WIDE = ("decay_rate", "beta")
@@ -18,12 +19,31 @@ WIDE = ("decay_rate", "beta")
 """
 
 
-class Handed(View):
+class Handed(ScheduledScalar):
     """A scalar as an attached optimizer has it in a trace: read once, of a parameter's dtype."""
 
     def __init__(self, scalar: ScheduledScalar, value: float | Pair, dtype: mx.Dtype) -> None:
-        super().__init__(scalar, scalar.own_dtype or dtype)
+        self.own_dtype = scalar.own_dtype or dtype
+        self._scalar = scalar
         self._value = value
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The leaves of the scalar."""
+        return self._scalar.leaves
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The bounds of the scalar."""
+        return self._scalar.bounds
+
+    def value_at(self, progress: P) -> P:
+        """Return the scalar's value at ``progress``."""
+        return self._scalar.value_at(progress)
+
+    def in_force(self, progress: P) -> P:
+        """Return what is in force of the scalar."""
+        return self._scalar.in_force(progress)
 
     def _read(self, use: bool = True) -> float | Pair:
         return self._value

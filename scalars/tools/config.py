@@ -49,10 +49,10 @@ def to_config(scalar: Made) -> dict[str, Any]:
     if isinstance(scalar, Phases):
         return {"phases": [_of_phase(phase) for phase in scalar]}
     if isinstance(scalar, Expression):
-        return {"operation": scalar.operation.name, "operands": _plain(list(scalar.operands))}
-    if isinstance(scalar, View):
-        dtype = str(scalar.dtype).rpartition(".")[2]
-        return {"operation": "astype", "operands": [to_config(scalar.scalar), dtype]}
+        operands = _plain(list(scalar.operands))
+        if isinstance(scalar, View):
+            operands.append(str(scalar.dtype).rpartition(".")[2])
+        return {"operation": scalar.operation.name, "operands": operands}
     if not isinstance(scalar, Schedule):
         way_out = "Pass a schedule, a ScalarGroup or Phases."
         checks.fail("scalar", "made of schedules", scalar, way_out, wrong_type=True)

@@ -13,8 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
-from .. import checks
-from ..number import words
+from .. import checks, words
 from ..optimizers.discover import members
 from ..schedules.annealing import Exponential
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from .. import checks
-from ..number import sketch
+from .. import checks, sketch
 from ..number.scalar import ScheduledScalar
 from ..number.together import hold_all, leaves_of, load_all, observe_all, progress_of, update_all
 from .horizon import Horizon

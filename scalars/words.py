@@ -49,9 +49,10 @@ answer of this moment for ever. Compare outside of the compiled function, or cho
 the graph: mx.where(scalar.array {symbol} {other}, ...)."""
 
 BRANCH = """\
-{name} cannot be held at {held}: while a function was traced, {question} was answered with \
-{answer}, which its schedule gives for the whole run, and the compiled function has kept that \
-branch. Hold a value for which it is true, or choose in the graph with mx.where."""
+While a function was traced, {question} was answered with {answer}, which is so over the whole \
+schedule, and the compiled function keeps that branch. It would be the wrong one while a value \
+is held by hand, {held}. Hold a value for which the answer is the same, or choose in the graph \
+with mx.where."""
 
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from .. import checks
+from . import checks
 
 Formula = Callable[[float], float]
 MOST_STEPS = 10_000_000
