@@ -59,6 +59,7 @@ from .training.phases import Phase as Phase
 from .training.phases import Phases as Phases
 
 if TYPE_CHECKING:
+    from .adaptive.early_stopping import EarlyStopping as EarlyStopping
     from .adaptive.loss_scale import DynamicLossScale as DynamicLossScale
     from .adaptive.plateau import ReduceOnPlateau as ReduceOnPlateau
     from .adaptive.threshold import ThresholdSwitch as ThresholdSwitch
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
 
 _LATER = {
     "DynamicLossScale": "adaptive.loss_scale",
+    "EarlyStopping": "adaptive.early_stopping",
     "ReduceOnPlateau": "adaptive.plateau",
     "ThresholdSwitch": "adaptive.threshold",
     "layer_optimizer": "optimizers.layers",

@@ -19,6 +19,7 @@ from scalars import (
     CosineAnnealingWarmRestarts,
     Cyclic,
     DynamicLossScale,
+    EarlyStopping,
     Exponential,
     InverseSqrt,
     InverseTime,
@@ -304,5 +305,6 @@ CASES = [
     Case(lambda: Warmup(ReduceOnPlateau(1.0), 0.5), (0, 1), {0: 0, 0.25: 0.5, 0.5: 1, 1: 1}),
     Case(lambda: ReduceOnPlateau(1.0) * CosineAnnealing(2.0), (0, 2), {0: 2, 0.5: 1, 1: 0}),
     Case(lambda: ThresholdSwitch([Linear(0.0, 1.0), 3.0], ["< 0.5"]), (0, 3), {0: 0, 0.5: 0.5}),
+    Case(lambda: EarlyStopping(patience=3), (0, 1), {0: 0, 0.5: 0, 1: 0}),
     Case(lambda: DynamicLossScale(1024.0), (1, 2.0**127), {0: 1024, 0.5: 1024, 1: 1024}),
 ]

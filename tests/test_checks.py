@@ -17,6 +17,7 @@ from scalars import (
     CosineAnnealingWarmRestarts,
     Cyclic,
     DynamicLossScale,
+    EarlyStopping,
     Exponential,
     Horizon,
     InverseSqrt,
@@ -180,6 +181,7 @@ GOOD: dict[type[Schedule], dict[str, Any]] = {
         "cooldown": 0,
         "minimum": -1.0,
     },
+    EarlyStopping: {"patience": 3, "mode": "max", "threshold": 0.1, "threshold_mode": "rel"},
     ThresholdSwitch: {"scalars": [1.0, Linear(1.0, 2.0)], "conditions": [" <= -1e-3 "]},
     DynamicLossScale: {"initial": 8.0, "factor": 1.5, "growth_interval": 1, "minimum": 8.0},
 }
@@ -269,6 +271,7 @@ BAD_IN: dict[tuple[type[Schedule], str], list[Any]] = {
     (Truncated, "end"): [*OUT_OF_RUN, 0, 1e-9],
     (ReduceOnPlateau, "value"): [*NOT_SCALARS, [1.0]],
     (ReduceOnPlateau, "factor"): [*NOT_NUMBERS, 0, 1, -0.1, 10],
+    (EarlyStopping, "patience"): [None, "3", 0, -1, 1.5, True],
     (DynamicLossScale, "factor"): [*NOT_NUMBERS, 0, 1, 0.5],
     (DynamicLossScale, "minimum"): [*NOT_NUMBERS, 0, -1.0],
     (WarmupStableDecay, "decay"): [*OUT_OF_RUN, 0.95],

@@ -29,6 +29,7 @@ def test_the_public_names() -> None:
         "CosineAnnealingWarmRestarts",
         "Cyclic",
         "DynamicLossScale",
+        "EarlyStopping",
         "Exponential",
         "Horizon",
         "InverseSqrt",

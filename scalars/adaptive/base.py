@@ -45,6 +45,10 @@ class Adaptive(Schedule):
         count: int = SUPPOSED.get().get(id(self), self.memory)[self.counted]
         return count
 
+    def counts(self, memory: Memory) -> Any:
+        """Return what the value follows from: where it is the same, no value has changed."""
+        return memory[self.counted]
+
     def _find_listeners(self) -> tuple[Any, ...]:
         return (self, *super()._find_listeners())
 
@@ -60,7 +64,7 @@ class Adaptive(Schedule):
     def remember(self, memory: Memory) -> None:
         """Take a memory, and give new values to all that are made of this scalar."""
         now, before = self.memory, dict(self.memory)
-        same = {**before, **memory}[self.counted] == before[self.counted]
+        same = self.counts({**before, **memory}) == self.counts(before)
         remember(list(self.owners), lambda: now.update(memory), lambda: now.update(before), same)
 
     def checked(self, memory: Any) -> Memory:

@@ -16,6 +16,17 @@ Mode = Annotated[str, lambda name, value: checks.one_of(name, value, ("min", "ma
 ThresholdMode = Annotated[str, lambda name, value: checks.one_of(name, value, ("rel", "abs"))]
 
 
+def improves(
+    metric: float, best: float | None, mode: str, threshold: float, threshold_mode: str
+) -> bool:
+    """Return whether a metric improves on the best so far, by PyTorch's rule."""
+    if not math.isfinite(metric) or best is None:
+        return math.isfinite(metric)
+    margin = threshold if mode == "max" else -threshold
+    bound = best * (1 + margin) if threshold_mode == "rel" else best + margin
+    return metric > bound if mode == "max" else metric < bound
+
+
 class ReduceOnPlateau(Adaptive):
     r"""Reduce a value when a metric has not improved for some time [1].
 
@@ -86,7 +97,7 @@ class ReduceOnPlateau(Adaptive):
     def after(self, metric: float) -> Memory:
         """Return the memory after a metric: compare, cool down, reduce, in PyTorch's order."""
         best, bad, cooldown, reductions = self.memory.values()
-        if self._improves(metric, best):
+        if improves(metric, best, self.mode, self.threshold, self.threshold_mode):
             best, bad = metric, 0
         else:
             bad += 1
@@ -95,13 +106,6 @@ class ReduceOnPlateau(Adaptive):
         if bad > self.patience:
             cooldown, bad, reductions = self.cooldown, 0, reductions + 1
         return dict(zip(self.memory, (best, bad, cooldown, reductions), strict=True))
-
-    def _improves(self, metric: float, best: float | None) -> bool:
-        if not math.isfinite(metric) or best is None:
-            return math.isfinite(metric)
-        margin = self.threshold if self.mode == "max" else -self.threshold
-        bound = best * (1 + margin) if self.threshold_mode == "rel" else best + margin
-        return metric > bound if self.mode == "max" else metric < bound
 
     @property
     def possible(self) -> Sequence[Memory]:

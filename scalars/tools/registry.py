@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import checks
-from ..adaptive import loss_scale, plateau, threshold
+from ..adaptive import early_stopping, loss_scale, plateau, threshold
 from ..number.arithmetic import clip, maximum, minimum
 from ..number.scalar import ScheduledScalar
 from ..schedules import annealing, composition, cyclic, stepwise
@@ -17,7 +17,7 @@ from ..training.phases import Phase, Phases
 
 Factory = Callable[..., Any]
 
-MODULES = (annealing, stepwise, cyclic, composition, plateau, threshold, loss_scale)
+MODULES = (annealing, stepwise, cyclic, composition, plateau, threshold, early_stopping, loss_scale)
 SCHEDULES: dict[str, Factory] = {
     name: value
     for module in MODULES

@@ -1,0 +1,104 @@
+"""The signal to stop training when a metric has not improved for some time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from ..checks import AtLeast0, Count
+from ..functions import P
+from .base import Adaptive, Memory
+from .plateau import Mode, ThresholdMode, improves
+
+
+class EarlyStopping(Adaptive):
+    r"""Tell when a metric has stopped improving: 1 then, and 0 until then [1].
+
+    .. math:: v(p) = \begin{cases} 1 & n \ge \text{patience} \\ 0 & \text{else} \end{cases}
+
+    n is the number of ``observe(metric)`` since the last improvement. The value is the same at
+    every progress. ``if stop:`` asks for it; ``improved`` says whether the last metric was the
+    best so far, ``best`` is that metric, and ``patience_left`` counts down to 0. After an
+    improvement it counts from the beginning again, so a value of 1 may become 0.
+
+    A metric improves on the best so far as in ``ReduceOnPlateau``; the first finite one is an
+    improvement, and one that is infinite or NaN never is.
+
+    Args:
+        patience: How many metrics in a row may fail to improve before it is time to stop, at
+            least 1. Default: ``10``.
+        mode: "min" if a lower metric is better, "max" if a higher one. Default: ``"min"``.
+        threshold: How much better is an improvement, at least 0. Default: ``0.0``.
+        threshold_mode: "abs", or "rel", a part of the best. Default: ``"abs"``.
+
+    Raises:
+        ValueError: A number is out of its range, or a mode unknown.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> from scalars import EarlyStopping, ScalarGroup
+        >>> stop = EarlyStopping(patience=2)
+        >>> group = ScalarGroup(stop=stop)  # or attach(optimizer, stop=stop), to be saved with it
+        >>> for epoch, loss in enumerate([3.0, 2.0, 2.5, 2.1, 1.0]):
+        ...     _ = group.observe(loss)
+        ...     if stop.improved:
+        ...         print("save the weights of epoch", epoch)
+        ...     if stop:
+        ...         break
+        save the weights of epoch 0
+        save the weights of epoch 1
+        >>> epoch, stop.best, stop.patience_left
+        (3, 2.0, 0)
+
+    On several ranks observe the metric averaged over them, so that all ranks stop together.
+
+    [1]: Keras's ``EarlyStopping`` and PyTorch Lightning's, with ``min_delta=threshold``.
+    """
+
+    patience: Count = 10
+    mode: Mode = "min"
+    threshold: AtLeast0 = 0.0
+    threshold_mode: ThresholdMode = "abs"
+
+    monotone_pieces = True
+
+    at_first: ClassVar = {"best": None, "since": 0}
+    counted: ClassVar = "since"
+
+    def value_at(self, progress: P) -> P:
+        """Return 1 if it is time to stop, and else 0."""
+        return 0 * progress + float(self.count >= self.patience)
+
+    def after(self, metric: float) -> Memory:
+        """Return the memory after a metric."""
+        best, since = self.memory.values()
+        if improves(metric, best, self.mode, self.threshold, self.threshold_mode):
+            return {"best": metric, "since": 0}
+        return {"best": best, "since": since + 1}
+
+    def counts(self, memory: Memory) -> bool:
+        """Return whether it is time to stop."""
+        stop: bool = memory["since"] >= self.patience
+        return stop
+
+    @property
+    def best(self) -> float | None:
+        """The best metric so far; ``None`` before the first finite one."""
+        best: float | None = self.memory["best"]
+        return best
+
+    @property
+    def improved(self) -> bool:
+        """Whether the last metric was an improvement."""
+        return self.best is not None and self.memory["since"] == 0
+
+    @property
+    def patience_left(self) -> int:
+        """How many more metrics may fail to improve; at 0 it is time to stop."""
+        since: int = self.memory["since"]
+        return max(self.patience - since, 0)
+
+    @property
+    def possible(self) -> Sequence[Memory]:
+        """Going on, and stopping."""
+        return [{**self.at_first, "since": n} for n in (0, self.patience)]
