@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
-from .. import checks, words
+from .. import checks
 from ..checks import Count, Positive
 from ..functions import P
 from ..number import mlx_protocol
@@ -34,7 +34,7 @@ def _above_1(name: str, value: Any) -> float:
 
 
 class _OnDevice(Cell):
-    """A cell whose value is an array: compiled functions change it, and nobody reads it."""
+    """A cell whose value is an array: compiled functions change it, with no number on the host."""
 
     KEYS = ("value", "streak")
 
@@ -42,9 +42,11 @@ class _OnDevice(Cell):
         super().__init__(value)
         self.arrays.update(value=mx.array(float(value)), streak=mx.array(0))
 
-    def read(self, use: bool = True) -> Pair:
-        """Return the value as it is on the device."""
-        return Pair(self.arrays["value"])
+    def read(self, use: bool = True) -> float | Pair:
+        """Return the value as it is on the device: who only looks at it waits for a number."""
+        if use or self.is_traced():
+            return Pair(self.arrays["value"])
+        return _item(self.arrays["value"])
 
     def is_traced(self) -> bool:
         """Return whether a function that captures the value is being traced."""
@@ -216,12 +218,6 @@ class DynamicLossScale(Schedule):
     def extent(self) -> tuple[float, float]:
         """The smallest and the largest scale that there can be."""
         return self.minimum, LARGEST
-
-    def __float__(self) -> float:
-        """Return the scale now: waits for the device."""
-        if self._cell.is_traced():
-            raise ValueError(words.NO_FLOAT.format(name=repr(self)))
-        return _item(self._cell.arrays["value"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scale and what it counts, in plain numbers: waits for the device."""
