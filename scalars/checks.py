@@ -56,11 +56,12 @@ def real(
     return number
 
 
-def finite(scalar: Any, progress: float) -> None:
-    """Check that a scalar has a value at a progress, and that it is finite."""
+def finite(scalar: Any, progress: float, in_force: bool = False) -> None:
+    """Check that a scalar has a finite value at a progress, with what is held or without."""
     got: object
     try:
-        if math.isfinite(got := scalar.value_at(progress)):
+        value_at = scalar.in_force if in_force else scalar.value_at
+        if math.isfinite(got := value_at(progress)):
             return
     except (ArithmeticError, ValueError) as error:
         got = error

@@ -127,7 +127,7 @@ def broadcast(value: Any, like: P) -> P:
     if isinstance(like, HOST):
         return float(value)
     module = library(like)
-    if getattr(value, "shape", None) == like.shape:
+    if isinstance(value, type(like)) and value.shape == like.shape:
         result: P = value
         return result
     return module.broadcast_to(module.array(value, dtype=like.dtype), like.shape)  # type: ignore[no-any-return]

@@ -19,8 +19,10 @@ from scalars import (
     Phases,
     ScalarGroup,
     ScheduledScalar,
+    Sequence,
     ThresholdSwitch,
     Warmup,
+    Warp,
     from_config,
     register,
     to_config,
@@ -210,3 +212,29 @@ def test_bad_blocks(config: Any, error: type[Exception], message: str) -> None:
         from_config(config)
     with pytest.raises(TypeError, match="horizon must be a Horizon"):
         from_config(BLOCK, 100)  # type: ignore[arg-type]
+
+
+def nested(depth: int) -> ScheduledScalar:
+    scalar: ScheduledScalar = Linear(0.0, 1.0)
+    for _ in range(depth):
+        scalar = Warp(scalar, 1.0)
+    return scalar
+
+
+@pytest.mark.parametrize(
+    ("make", "deepest"),  # 50 lists and mappings within one another
+    [
+        (lambda n: sum([Linear(0.0, 1.0)] * n, start=Linear(0.0, 1.0)), 24),
+        (lambda n: nested(n), 49),
+        (lambda n: Sequence([nested(n), Linear(0.0, 1.0)], [0.5]), 47),
+        (lambda n: ScalarGroup(lr=nested(n) * 2.0), 45),
+        (lambda n: Phases([Phase(1, lr=nested(n))]), 45),
+    ],
+)
+def test_what_is_written_can_be_read(make: Any, deepest: int) -> None:
+    """What is nested deeper than ``from_config`` reads is not written."""
+    data = to_config(make(deepest))
+    assert to_config(from_config(json.loads(json.dumps(data)))) == data
+    for depth in (deepest + 1, 200):
+        with pytest.raises(ValueError, match="scalar must be nested at most 50 deep"):
+            to_config(make(depth))

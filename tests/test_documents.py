@@ -10,10 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import mlx.nn as nn
 import pytest
+
+from scalars import Linear, ScalarGroup
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PROSE = " ".join(README.split())
 
 
 def blocks(language: str) -> list[str]:
@@ -243,3 +248,30 @@ def test_digits() -> None:
     # At the last of 840 steps: wd 0.01 + 0.09 * 839/840 and so on, as the bar shows them.
     assert output.count("wd 0.1 ") == output.count("dropout 0.3 ") == 2
     assert all(len(line) <= 80 for line in output.splitlines())
+
+
+def test_what_mlx_says_of_what_it_cannot_take() -> None:
+    """The section "How it can go wrong" tells the two messages apart."""
+    x = mx.array([[1.0, 2.0]])
+    scalar = Linear(1e-5, 1e-2)
+    norm = mx.compile(lambda x: mx.fast.rms_norm(x, None, scalar), inputs=[scalar.state])
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        norm(x)
+    assert 'in a compiled function MLX says "incompatible function arguments"' in PROSE
+    with pytest.raises(ValueError, match="Function arguments must be trees of arrays"):
+        nn.leaky_relu(x, scalar)
+    assert '`nn.leaky_relu(x, s)`) it says that arguments "must be trees of arrays"' in PROSE
+    assert mx.array_equal(nn.leaky_relu(x, scalar.array), x)
+
+
+def test_the_check_of_liveness_tells_a_frozen_scalar() -> None:
+    """The one that the README gives: two losses at two progresses, with the same weights."""
+    lines = "group.update(0); a = loss(x, y); group.update(1); b = loss(x, y)"
+    assert f"`{lines}`" in PROSE
+    model, weight = nn.Linear(2, 1), Linear(0.0, 1.0)
+    group = ScalarGroup(weight=weight)
+    for captured, live in (([group.state], True), (None, False)):
+        loss = mx.compile(lambda x, y: weight * ((model(x) - y) ** 2).mean(), inputs=captured)
+        names = {"group": group, "loss": loss, "x": mx.ones((4, 2)), "y": mx.zeros((4, 1)) + 9}
+        exec(lines, names)
+        assert (names["a"].item() != names["b"].item()) is live

@@ -29,6 +29,8 @@ from scalars import (
     Horizon,
     LambdaValue,
     Linear,
+    Phase,
+    Phases,
     Recorder,
     ReduceOnPlateau,
     ScalarGroup,
@@ -714,12 +716,19 @@ def test_names_that_are_found_twice() -> None:
             super().__init__()
             self.temp, self._temp = Linear(0.0, 1.0), Linear(2.0, 3.0)
             self.plan = ScalarGroup(weight=Linear(4.0, 5.0))
+            self.phases = Phases([Phase(1, aux=Linear(6.0, 7.0)), Phase(1, aux=8.0)])
 
     group = attach(optim.SGD(0.1), Both())
-    assert group.snapshot() == {"temp": 0.0, "temp_2": 2.0, "weight": 4.0}
-    message = "must be a name that no other scalar has in the optimizer's state, got 'a/b'"
-    with pytest.raises(ValueError, match=message):
-        attach(optim.SGD(0.1), **{"a.b": Linear(0, 1), "a/b": Linear(0, 1)})
+    assert group.snapshot() == {"temp": 0.0, "temp_2": 2.0, "weight": 4.0, "aux": 6.0}
+    assert group.update(0.75)["aux"] == 8.0
+    pair = Linear(0, 1) * Linear(0, 2)
+    for others, taken in (
+        ({"a.b": Linear(0, 1), "a/b": Linear(0, 1)}, "a/b"),
+        ({"e": pair, "e.1": Linear(0, 1)}, "e/1"),
+    ):
+        message = f"must be a name that no other scalar has in the optimizer's state, got '{taken}'"
+        with pytest.raises(ValueError, match=message):
+            attach(optim.SGD(0.1), **others)
 
 
 # What somebody has broken before --------------------------------------------------------

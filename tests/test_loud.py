@@ -123,6 +123,34 @@ def test_a_checkpointed_layer_with_a_dropout_that_follows_the_step() -> None:
         assert abs(float(rows.mean().item()) / 512 - kept) < 0.05
 
 
+def test_a_checkpointed_transformer_with_a_dropout_rate() -> None:
+    """``nn.TransformerEncoder(checkpoint=True)``: compiled it trains as eagerly."""
+    rate = Linear(0.1, 0.6)
+    model = nn.TransformerEncoder(1, 8, 2, 16, dropout=rate, checkpoint=True)
+    loss_and_grad = nn.value_and_grad(model, lambda x: (model(x, None) ** 2).sum())
+    optimizer = optim.SGD(0.0)
+    optimizer.init(model.trainable_parameters())
+    group = attach(optimizer, model)
+    state = [model.state, optimizer.state, mx.random.state]
+
+    def body(x: mx.array) -> Any:
+        loss, grads = loss_and_grad(x)
+        optimizer.update(model, grads)
+        return loss, grads["layers"][0]["linear1"]["weight"]
+
+    step = mx.compile(body, inputs=state, outputs=state)
+    x = mx.random.normal((2, 4, 8))
+    for progress in (0, 0.5, 1):
+        group.update(progress)
+        results = []
+        for call in (step, body):
+            mx.random.seed(0)
+            results.append(call(x))
+            mx.eval(state)
+        for compiled, eager in zip(*results):
+            assert mx.allclose(compiled, eager, rtol=1e-4, atol=1e-8)
+
+
 # Warnings -----------------------------------------------------------------------------
 
 
@@ -383,23 +411,22 @@ def test_the_range_of_nested_warm_ups_takes_no_time() -> None:
 
 
 def test_the_range_of_a_plateau_is_found_without_changing_it() -> None:
-    lr = Warmup(ReduceOnPlateau(Linear(1.0, 0.5), minimum=0.1), 0.1)
-    wrong: list[float] = []
-    stop = threading.Event()
+    """Another thread reads it at every value that the range is found from."""
+    begun = threading.current_thread()
+    seen: list[float] = []
 
-    def reading() -> None:
-        while not stop.is_set():
-            if (value := lr.at(0.1)) != 1.0:
-                wrong.append(value)
+    def function(progress: float) -> float:
+        if looking and threading.current_thread() is begun:
+            reader = threading.Thread(target=lambda: seen.append(lr.at(0.5)))
+            reader.start()
+            reader.join()
+        return 1 - progress / 2
 
-    reader = threading.Thread(target=reading)
-    reader.start()
-    for _ in range(20):
-        lr.__dict__.pop("samples", None)
-        assert lr.extent == (0.0, 1.0)
-    stop.set()
-    reader.join()
-    assert not wrong
+    looking = False
+    lr = ReduceOnPlateau(LambdaValue(function), minimum=0.1)
+    looking = True
+    assert lr.extent == (0.1, 1.0)
+    assert set(seen) == {0.75}
 
 
 # Expressions --------------------------------------------------------------------------------
@@ -683,6 +710,29 @@ def test_a_schedule_of_a_user() -> None:
         Added("1e-5")  # type: ignore[arg-type]
 
 
+class Decaying(Schedule):
+    """A schedule of a user that uses a function of NumPy, which has no arrays of MLX."""
+
+    rate: float
+
+    def value_at(self, progress: Any) -> Any:
+        return np.exp(-self.rate * progress)
+
+
+@pytest.mark.parametrize("scalar", [Decaying(2.0), LambdaValue(lambda p: np.float32(0.5))])
+def test_what_numpy_computes_comes_back_as_the_type_that_was_asked_for(scalar: Any) -> None:
+    expected = [scalar.value_at(p) for p in (0.25, 0.5)]
+    one, many = scalar.at(mx.array(0.5)), scalar.at(np.array([0.25, 0.5]))
+    assert (type(one), one.dtype, type(many)) == (mx.array, mx.float32, np.ndarray)
+    assert one.item() == pytest.approx(expected[1], rel=1e-6)
+    assert many.tolist() == pytest.approx(expected)
+    assert type(scalar.at(0.5)) is float
+    follow = mx.compile(lambda x: scalar * x, inputs=[scalar.state])
+    for progress, value in zip((0.25, 0.5), expected):
+        scalar.update(progress)
+        assert follow(X).tolist() == pytest.approx([value, 2 * value], rel=1e-6)
+
+
 CALLS: list[Any] = [
     getattr(scalars, name)
     for name in scalars.__all__
@@ -763,3 +813,16 @@ def test_a_state_with_one_bad_part_is_loaded_not_at_all() -> None:
             with pytest.raises(ValueError, match="must be"):
                 target.load_state_dict(state)
             assert (lr.progress, wd.progress, wd.memory["reductions"]) == (0.5, 0.5, 0)
+
+
+def test_a_group_with_an_expression_that_has_no_value_there_is_not_updated() -> None:
+    """The range of a function is not known when the expression is made."""
+    share, lr = LambdaValue(lambda p: p), Linear(1.0, 0.0)
+    group = ScalarGroup(lr=lr, share=share, rest=1 / (share - 0.5))
+    seen: list[float] = []
+    group.update(0.25).subscribe(lambda progress, values: seen.append(progress))
+    with pytest.raises(ValueError, match=r"1 / \(LambdaValue.* at progress 0.5 must be a finite"):
+        group.update(0.5)
+    assert group.snapshot() == {"lr": 0.75, "share": 0.25, "rest": -4.0}
+    assert group.update(0.75)["rest"] == 4.0
+    assert seen == [0.75]

@@ -521,6 +521,17 @@ def held_out(model: Any) -> Any:
     return loss_fn(model, x, y).item(), (model(x).argmax(axis=1) == y).mean().item()
 
 
+def test_a_batch_that_fails_leaves_the_statistics() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm(2))
+    norm = model.layers[1]
+    model(mx.array([[1.0, 2.0], [3.0, 5.0]]))
+    before = [norm.running_mean.tolist(), norm.running_var.tolist()]
+    with pytest.raises(ValueError, match="matmul|addmm"):
+        recompute_batch_norm(model, [mx.ones((4, 2)), mx.ones((4, 3))])
+    assert [norm.running_mean.tolist(), norm.running_var.tolist()] == before
+    assert (norm.momentum, norm.training) == (0.1, True)
+
+
 @pytest.mark.parametrize(
     ("model", "batches", "error", "message"),
     [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -47,10 +48,8 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
     if not norms:
         way_out = "Leave out the call: other norms keep no statistics."
         checks.fail("model", "one with nn.BatchNorm", type(model).__name__, way_out)
-    modes = [(one, one._training) for one in modules]
-    momenta = [(one, one.momentum) for one in norms]
     count = 0
-    try:
+    with _as_before(modules, norms):
         model.eval()
         for batch in batches:
             count += 1
@@ -59,10 +58,23 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
                 norm.momentum = 1 / count  # so the averages weigh every batch the same
             model(*(batch if isinstance(batch, (list, tuple)) else (batch,)))
             mx.eval([(norm.running_mean, norm.running_var) for norm in norms])
+    if not count:
+        checks.fail("batches", "at least one", count, "Pass inputs of the model.")
+
+
+@contextmanager
+def _as_before(modules: list[Any], norms: list[Any]) -> Iterator[None]:
+    """Put back the modes and the momenta in the end, and after an error the statistics too."""
+    modes = [(one, one._training) for one in modules]
+    kept = [(one, one.momentum, one.running_mean, one.running_var) for one in norms]
+    try:
+        yield
+    except BaseException:
+        for one, _, mean, variance in kept:
+            one.running_mean, one.running_var = mean, variance
+        raise
     finally:
-        for one, momentum in momenta:
+        for one, momentum, _, _ in kept:
             one.momentum = momentum
         for one, mode in modes:
             one._training = mode
-    if not count:
-        checks.fail("batches", "at least one", count, "Pass inputs of the model.")

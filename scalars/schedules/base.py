@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import Field, FrozenInstanceError, dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_type_hints
 
 from .. import checks
@@ -90,7 +90,7 @@ class Schedule(Leaf):
     monotone_pieces: ClassVar[bool] = False
     """Whether the value only rises or falls between two ``edges``, if what is inside does."""
 
-    @property
+    @cached_property
     def monotone(self) -> bool:
         """Whether the value only rises or only falls between two edges: its range is known then."""
         inside = [one for value in self._arguments().values() for one in _scalars_in(value)]

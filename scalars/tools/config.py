@@ -12,7 +12,6 @@ from .. import checks
 from ..number.operations import OPERATIONS
 from ..number.scalar import Expression, ScheduledScalar, View
 from ..schedules.annealing import Constant
-from ..schedules.base import Schedule
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
 from ..training.phases import Phase, Phases
@@ -33,8 +32,9 @@ def to_config(scalar: Made) -> dict[str, Any]:
         scalar: A schedule, an expression of schedules, a ``ScalarGroup`` or ``Phases``.
 
     Raises:
-        ValueError: There is a function in it, a schedule that is not registered, or a
-            setting of a phase that JSON cannot hold.
+        ValueError: There is a function in it, a schedule that is not registered, a
+            setting of a phase that JSON cannot hold, or more within one another than
+            ``from_config`` reads.
         TypeError: ``scalar`` is none of these.
 
     Example:
@@ -44,36 +44,44 @@ def to_config(scalar: Made) -> dict[str, Any]:
         >>> to_config(CosineAnnealing(0.1, end=0.01))
         {'name': 'CosineAnnealing', 'start': 0.1, 'end': 0.01}
     """
-    if isinstance(scalar, ScalarGroup):
-        return {"group": {name: to_config(one) for name, one in scalar.items()}}
-    if isinstance(scalar, Phases):
-        return {"phases": [_of_phase(phase) for phase in scalar]}
-    if isinstance(scalar, Expression):
-        operands = _plain(list(scalar.operands))
-        if isinstance(scalar, View):
-            operands.append(str(scalar.dtype).rpartition(".")[2])
-        return {"operation": scalar.operation.name, "operands": operands}
-    if not isinstance(scalar, Schedule):
+    if not isinstance(scalar, (ScheduledScalar, ScalarGroup, Phases)):
         way_out = "Pass a schedule, a ScalarGroup or Phases."
         checks.fail("scalar", "made of schedules", scalar, way_out, wrong_type=True)
+    return _config(scalar, 0)
+
+
+def _config(scalar: Any, depth: int) -> dict[str, Any]:
+    """Return the plain data of what is ``depth`` lists and mappings deep in it."""
+    if isinstance(scalar, ScalarGroup):
+        return {"group": _plain(dict(scalar), depth + 1)}
+    if isinstance(scalar, Phases):
+        return {"phases": [_of_phase(phase, depth + 2) for phase in scalar]}
+    if isinstance(scalar, Expression):
+        dtype = [str(scalar.dtype).rpartition(".")[2]] if isinstance(scalar, View) else []
+        operands = _plain([*scalar.operands, *dtype], depth + 1)
+        return {"operation": scalar.operation.name, "operands": operands}
     if (name := registry.name_of(scalar)) is None:
         way_out = "Write it as a class of schedules, and register(name, class)."
         checks.fail("a schedule", "one that has a name", scalar, way_out)
-    return {"name": name, **{key: _plain(value) for key, value in scalar.given().items()}}
+    return {"name": name, **_plain(scalar.given(), depth)}
 
 
-def _of_phase(phase: Phase) -> dict[str, Any]:
-    return {"duration": phase.duration, "settings": _plain(phase.settings)}
+def _of_phase(phase: Phase, depth: int) -> dict[str, Any]:
+    return {"duration": phase.duration, "settings": _plain(phase.settings, depth + 1)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int) -> Any:
     """Return a value as plain data."""
+    if depth > DEEPEST:
+        checks.fail(
+            "scalar", f"nested at most {DEEPEST} deep", "more", "Simplify it, or pickle it."
+        )
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     if isinstance(value, ScheduledScalar):
-        return to_config(value)
+        return _config(value, depth)
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     way_out = "Keep functions, arrays and other objects out of configs."

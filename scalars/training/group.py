@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from .. import checks, sketch
-from ..number.scalar import ScheduledScalar
+from ..number.scalar import Expression, ScheduledScalar, View
 from ..number.together import hold_all, leaves_of, load_all, observe_all, progress_of, update_all
 from .horizon import Horizon
 
@@ -61,6 +62,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
                 "ScalarGroup", "given at least one scalar", named, "Write ScalarGroup(lr=lr)."
             )
         self._leaves = leaves_of(self._scalars.values())
+        self._uncertain = [one for one in self._scalars.values() if _is_uncertain(one)]
         self._callbacks: list[tuple[Callback]] = []
         self._steps: Any = None
         self._finished = True
@@ -98,9 +100,12 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             The group itself.
 
         Raises:
-            ValueError: ``progress`` is negative, infinite or NaN.
+            ValueError: ``progress`` is negative, infinite or NaN, or an expression of
+                functions has no finite value there.
             TypeError: ``progress`` is not a real number.
         """
+        for scalar in self._uncertain:
+            checks.finite(scalar, min(checks.progress(progress), 1.0), in_force=True)
         update_all(self._leaves, progress)
         self.notify()
         return self
@@ -218,6 +223,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
     def become(self, other: ScalarGroup) -> ScalarGroup:
         """Take the scalars of another group, and keep the callbacks: what ``attach`` calls."""
         self._scalars, self._leaves = other._scalars, other._leaves
+        self._uncertain = other._uncertain
         return self
 
     def follow(self, steps: Any) -> None:
@@ -363,3 +369,10 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         scalars = self._scalars.items()
         load_all(one for name, scalar in scalars for one in scalar.loadable(state[name]))
         return self
+
+
+def _is_uncertain(scalar: ScheduledScalar) -> bool:
+    """Return whether an expression may have no finite value, as its range is not known."""
+    while isinstance(scalar, View):
+        scalar = scalar.scalar
+    return isinstance(scalar, Expression) and not all(map(math.isfinite, scalar.bounds))
