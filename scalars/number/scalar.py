@@ -16,7 +16,17 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, Union, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    overload,
+)
 
 import mlx.core as mx
 
@@ -41,17 +51,16 @@ from .together import (
 )
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     import numpy as np
 
-    R = TypeVar("R", covariant=True)
+R = TypeVar("R", covariant=True)
 
-    class _Method(Protocol[R]):
-        @overload
-        def __call__(self, other: float | ScheduledScalar, /) -> R: ...
-        @overload
-        def __call__(self, other: mx.array, /) -> mx.array: ...
+
+class _Method(Protocol[R]):  # at run time too: typing.get_type_hints looks it up
+    @overload
+    def __call__(self, other: float | ScheduledScalar, /) -> R: ...
+    @overload
+    def __call__(self, other: mx.array, /) -> mx.array: ...
 
 
 Self = TypeVar("Self", bound="ScheduledScalar")
