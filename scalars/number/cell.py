@@ -108,10 +108,11 @@ class Cell:
 
     def set(self, owner: object, progress: float, value: float) -> None:
         """Take the next progress, and the value at it."""
-        changed = value != self.value
+        if changed := value != self.value:
+            self._ours = None  # until it is in the arrays, whatever comes in between
         self.progress, self.value, self.fresh = progress, value, False
         if self.arrays:
-            if changed or self.extras or self.arrays["value"] is not self._ours:
+            if self.extras or self.arrays["value"] is not self._ours:
                 self.refresh()
             return
         self._updates_unread += 1

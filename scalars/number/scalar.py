@@ -566,7 +566,11 @@ class Leaf(ScheduledScalar):
         value = self.prepare(progress)
         if progress >= 2.0:
             words.warn(words.STEPS)
-        self._cell.set(self, progress, value)
+        try:
+            self._cell.set(self, progress, value)
+        except BaseException:  # an interrupt, or a warning that is an error: it comes after that
+            self._cell.set(self, progress, value)
+            raise
         return self
 
     def prepare(self, progress: float) -> float:

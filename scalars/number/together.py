@@ -21,10 +21,18 @@ def leaves_of(scalars: Iterable[Any]) -> tuple[Any, ...]:
 def update_all(leaves: Iterable[Any], progress: float) -> None:
     """Update every leaf, or none if one of them fails."""
     progress = checks.progress(progress)
-    values = [(leaf, leaf.prepare(progress)) for leaf in leaves]
+    values = [(leaf, progress, leaf.prepare(progress)) for leaf in leaves]
     if progress >= 2.0:
         words.warn(words.STEPS)
-    for leaf, value in values:
+    try:
+        _set_all(values)
+    except BaseException:  # an interrupt, or a warning that is an error: it comes after all
+        _set_all(values)
+        raise
+
+
+def _set_all(values: list[tuple[Any, float, float]]) -> None:
+    for leaf, progress, value in values:
         leaf._cell.set(leaf, progress, value)
 
 
@@ -45,16 +53,19 @@ def load_all(loadables: Iterable[Loadable]) -> None:
     loadables = list(loadables)
     remembered = [pair for _, _, memories in loadables for pair in memories]
     before = [(one, dict(one.memory)) for one, _ in remembered]
+    moved = [(leaf, progress) for leaf, progress, _ in loadables if progress is not None]
+    stood = [(leaf, leaf._cell.progress, leaf._cell.value, leaf._cell.fresh) for leaf, _ in moved]
     try:
         for one, memory in remembered:
             one.remember(memory)
-        values = [(leaf, p, leaf.prepare(p)) for leaf, p, _ in loadables if p is not None]
+        _set_all([(leaf, progress, leaf.prepare(progress)) for leaf, progress in moved])
     except BaseException:
         for one, memory in before:
             one.remember(memory)
+        for leaf, progress, value, fresh in stood:
+            leaf._cell.set(leaf, progress, value)
+            leaf._cell.fresh = fresh
         raise
-    for leaf, progress, value in values:
-        leaf._cell.set(leaf, progress, value)
 
 
 def remember(
@@ -71,14 +82,19 @@ def remember(
         back: Undoes it, if a leaf has no value then.
         same: Whether the change leaves all values as they are.
     """
-    put()
+    renewed: list[tuple[Any, Any]] | None = None
     try:
+        put()
         renewed = [(leaf, leaf._cell.renewed(leaf, same)) for leaf in leaves]
+        for leaf, value in renewed:
+            leaf._cell.renew(leaf, value)
     except BaseException:
-        back()
+        if renewed is None:
+            back()
+        else:  # an interrupt: it comes after all
+            for leaf, value in renewed:
+                leaf._cell.renew(leaf, value)
         raise
-    for leaf, value in renewed:
-        leaf._cell.renew(leaf, value)
 
 
 class Hand(NamedTuple):
@@ -121,7 +137,6 @@ def observe_all(name: str, leaves: Iterable[Any], metric: float) -> None:
     metric = checks.metric(metric)
     hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf._cell.progress, 1.0))]
     after = [(one, one.after(metric)) for one in {id(one): one for one in hearing}.values()]
-    for listener, memory in after:
-        listener.remember(memory)
+    load_all((None, None, [(listener, memory)]) for listener, memory in after)
     if mlx_protocol.is_tracing():
         words.warn(words.UPDATED_IN_TRACE.format(name=name).replace("update", "observe"))
