@@ -16,17 +16,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cached_property
 from numbers import Real
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    NamedTuple,
-    Protocol,
-    TypeAlias,
-    TypeVar,
-    Union,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
 import mlx.core as mx
 
@@ -657,9 +647,6 @@ class Leaf(ScheduledScalar):
         return [(self, progress, memories)]
 
 
-Operand: TypeAlias = Union[ScheduledScalar, float]  # noqa: UP007 - evaluated at run time
-
-
 LARGE = 1e308
 
 
@@ -671,7 +658,7 @@ def _number(value: Any) -> Any:
         return value
 
 
-def _operand(value: Any) -> Operand:
+def _operand(value: Any) -> ScheduledScalar | float:
     """Return an operand whose repr is an expression: not a Fraction or a NumPy scalar."""
     if isinstance(value, ScheduledScalar):
         return value
@@ -801,10 +788,8 @@ class Expression(ScheduledScalar):
         return str(self._fold(repr, _written))
 
 
-class Place(NamedTuple):
-    """An operand of an expression that is saved: the result of an operation before it."""
-
-    number: int
+class Place(int):
+    """An operand of an expression that is saved: the number of the operation it results from."""
 
 
 def _name(node: Expression) -> str:
@@ -815,7 +800,7 @@ def _name(node: Expression) -> str:
 def _rebuilt(names: list[str], operands: list[list[Any]]) -> Expression:
     made: list[Expression] = []
     for name, of in zip(names, operands, strict=True):
-        filled = [made[x.number] if isinstance(x, Place) else x for x in of]
+        filled = [made[x] if isinstance(x, Place) else x for x in of]
         if name in OPERATIONS:
             made.append(Expression(OPERATIONS[name], *filled))
         else:
@@ -823,7 +808,7 @@ def _rebuilt(names: list[str], operands: list[list[Any]]) -> Expression:
     return made[-1]
 
 
-def _bounds(operand: Operand) -> tuple[float, float]:
+def _bounds(operand: ScheduledScalar | float) -> tuple[float, float]:
     return operand.bounds if isinstance(operand, ScheduledScalar) else (operand, operand)
 
 
