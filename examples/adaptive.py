@@ -7,6 +7,8 @@ the criterion is met. The loss scale starts too high, so that the first steps ov
 are skipped, and the scale comes down by itself. All of it rides in ``optimizer.state``.
 """
 
+from typing import Any
+
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
@@ -16,6 +18,7 @@ from sklearn.datasets import load_digits
 from scalars import DynamicLossScale, ReduceOnPlateau, ThresholdSwitch, Warmup, attach
 
 STEPS, BATCH, EVERY = 600, 128, 20
+Parameters = dict[str, Any]
 
 
 class Model(nn.Module):
@@ -31,7 +34,9 @@ class Model(nn.Module):
         redraw = nn.losses.mse_loss(image, x.astype(mx.float32))
         return redraw, nn.losses.cross_entropy(name, y, reduction="mean")
 
-    def losses_in_float16(self, parameters: dict, *data: mx.array) -> tuple[mx.array, mx.array]:
+    def losses_in_float16(
+        self, parameters: Parameters, *data: mx.array
+    ) -> tuple[mx.array, mx.array]:
         self.update(tree_map(lambda array: array.astype(mx.float16), parameters))
         losses = self.losses(*data)
         self.update(parameters)
@@ -51,7 +56,7 @@ def main() -> None:
     optimizer.init(model.trainable_parameters())
     group = attach(optimizer, switch=switch, scale=scale)
 
-    def loss(parameters: dict, *data: mx.array) -> mx.array:
+    def loss(parameters: Parameters, *data: mx.array) -> mx.array:
         redraw, name = model.losses_in_float16(parameters, *data)
         return scale * (switch * redraw + (1 - switch) * name)
 
@@ -68,13 +73,13 @@ def main() -> None:
         batch = mx.random.randint(0, 1400, (BATCH,))
         skipped += not compiled(x[batch], y[batch]).item()
         if (i + 1) % EVERY == 0:
-            redraw, name = (loss.item() for loss in model.losses(*held_out))
+            redraw, name = (float(loss) for loss in model.losses(*held_out))
             switch.observe(redraw)
             if not float(switch):
                 plateau.observe(name)
-        if (i + 1) % 100 == 0:
-            values = "  ".join(f"{n} {value:.3g}" for n, value in group.snapshot().items())
-            print(f"{i + 1}  {values}  redraw {redraw:.4f}  name {name:.3f}  skipped {skipped}")
+            if (i + 1) % 100 == 0:
+                values = "  ".join(f"{n} {value:.3g}" for n, value in group.snapshot().items())
+                print(f"{i + 1}  {values}  redraw {redraw:.4f}  name {name:.3f}  skipped {skipped}")
 
 
 if __name__ == "__main__":

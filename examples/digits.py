@@ -58,7 +58,7 @@ def train(
     model = Classifier(dropout=group["dropout"])
     optimizer = optim.AdamW(learning_rate=group["lr"], weight_decay=group["wd"])
     optimizer.init(model.trainable_parameters())
-    group = attach(optimizer, model, **group)
+    group = attach(optimizer, model, horizon=None, **group)
 
     def loss_of(x: mx.array, y: mx.array) -> mx.array:
         classes, image = model(x)
@@ -86,7 +86,7 @@ def train(
             values = "  ".join(f"{name} {value:.2g}" for name, value in group.snapshot().items())
             bar.update(task, advance=1, values=f"{values}  loss {loss.item():.3f}")
     model.eval()
-    return (model(x_held_out)[0].argmax(axis=1) == y_held_out).mean().item()
+    return float((model(x_held_out)[0].argmax(axis=1) == y_held_out).mean())
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def main(steps: int, save: Path | None, schedule_free: bool) -> None:
         group.observe(compiled(x[mine], y[mine]))
         mx.eval(state)
 
-    if schedule_free:
+    if isinstance(optimizer, ScheduleFreeAdamW):
         optimizer.eval(model)
     accuracy = (model(x).argmax(axis=1) == y).mean().item()
     values = "  ".join(f"{name} {value:.2g}" for name, value in group.snapshot().items())

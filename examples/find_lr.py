@@ -48,7 +48,11 @@ def main(png: Path | None) -> None:
     print(f"valley {found.valley:.2g}  steepest {found.steepest:.2g}  minimum {found.minimum:.2g}")
     print(f"the loss went from {found.losses[0]:.2f} over {min(found.losses):.2f} to divergence")
     if png is not None:
-        found.plot().figure.savefig(png, dpi=150)
+        from matplotlib import pyplot
+
+        figure, ax = pyplot.subplots()
+        found.plot(ax)
+        figure.savefig(png, dpi=150)
 
     for name in ("valley", "steepest", "minimum"):
         trained = copy.deepcopy(model)

@@ -32,7 +32,9 @@ def loss_fn(model: nn.Module, x: mx.array, y: mx.array) -> mx.array:
     return nn.losses.cross_entropy(model(x), y, reduction="mean")
 
 
-def train(model: nn.Module, optimizer: optim.Optimizer, x: mx.array, y: mx.array, steps: int):
+def train(
+    model: nn.Module, optimizer: optim.Optimizer, x: mx.array, y: mx.array, steps: int
+) -> None:
     group = attach(optimizer)
     loss_and_grad = nn.value_and_grad(model, loss_fn)
     batches = [mx.random.randint(0, len(y), (32,)) for _ in range(steps)]
@@ -40,7 +42,6 @@ def train(model: nn.Module, optimizer: optim.Optimizer, x: mx.array, y: mx.array
         _, grads = loss_and_grad(model, x[batch], y[batch])
         optimizer.update(model, grads)
         mx.eval(model.state, optimizer.state)
-    return group
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
     parts = train_test_split(images / 16, labels, test_size=0.5, random_state=0, stratify=labels)
     x, x_held_out, y, y_held_out = (mx.array(part) for part in parts)
     x, x_held_out = x.astype(mx.float32), x_held_out.astype(mx.float32)
-    low = mx.array([i for i, label in enumerate(y.tolist()) if label < 5])
+    low = mx.array([i for i, label in enumerate(parts[2]) if label < 5])
 
     mx.random.seed(0)
     body = [nn.Linear(64, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh()]
@@ -69,7 +70,7 @@ def main() -> None:
             optim.AdamW, model, rules, learning_rate=rates, weight_decay=0.05
         )
         train(model, optimizer, x[:FEW], y[:FEW], steps=200)
-        peaks = [lr] if rates is lr else rates.values()
+        peaks = rates.values() if isinstance(rates, dict) else [rates]
         shown = ", ".join(f"{peak.at(0.1):.2g}" for peak in peaks)
         accuracy = (model(x_held_out).argmax(axis=1) == y_held_out).mean().item()
         print(f"{title} (at most {shown}): held-out accuracy {accuracy:.1%}")

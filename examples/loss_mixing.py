@@ -36,7 +36,8 @@ def main() -> None:
         return [drawn, named, mx.square(features).sum(axis=1).mean()]
 
     def mixed(x: mx.array, y: mx.array) -> mx.array:
-        return sum(weight * loss for weight, loss in zip(weights, losses(x, y), strict=True))
+        a, b, c = (weight * loss for weight, loss in zip(weights, losses(x, y), strict=True))
+        return a + b + c
 
     loss_and_grad = nn.value_and_grad(model, mixed)
     state = [model.state, optimizer.state]

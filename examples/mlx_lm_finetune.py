@@ -47,20 +47,19 @@ def tiny_llama() -> Model:
     return model
 
 
-class Report(TrainingCallback):  # type: ignore[misc]
+class Report(TrainingCallback):
     """Print what the trainer reports beside the values of the schedules."""
 
     def __init__(self, group: ScalarGroup) -> None:
         self.group = group
 
-    def on_val_loss_report(self, info: dict[str, Any]) -> None:
-        print(f"validation loss {info['val_loss']:.3f}", flush=True)
+    def on_val_loss_report(self, val_info: dict[str, Any]) -> None:
+        print(f"validation loss {val_info['val_loss']:.3f}", flush=True)
 
-    def on_train_loss_report(self, info: dict[str, Any]) -> None:
+    def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
         values = "  ".join(f"{name} {value:.2g}" for name, value in self.group.snapshot().items())
-        print(
-            f"iteration {info['iteration']:3}  loss {info['train_loss']:.3f}  {values}", flush=True
-        )
+        iteration, loss = train_info["iteration"], train_info["train_loss"]
+        print(f"iteration {iteration:3}  loss {loss:.3f}  {values}", flush=True)
 
 
 def run(iterations: int, accumulation: int) -> None:
@@ -89,7 +88,8 @@ def run(iterations: int, accumulation: int) -> None:
         )
         report = Report(group)
         train(model, optimizer, data[40:], data[:40], args, loss, training_callback=report)
-    print("dtypes:", {str(array.dtype) for _, array in tree_flatten(model.parameters())})
+    arrays = dict(tree_flatten(model.parameters())).values()
+    print("dtypes:", {str(array.dtype) for array in arrays})
 
 
 if __name__ == "__main__":

@@ -77,8 +77,9 @@ def train(
             if method == "schedule-free":
                 optimizer.eval(model)
             logits = model(x_held_out)
-            loss = nn.losses.cross_entropy(logits, y_held_out, reduction="mean").item()
-            shown.append((loss, (logits.argmax(axis=1) == y_held_out).mean().item()))
+            loss = nn.losses.cross_entropy(logits, y_held_out, reduction="mean")
+            accuracy = (logits.argmax(axis=1) == y_held_out).mean()
+            shown.append((float(loss), float(accuracy)))
             if method == "schedule-free":
                 optimizer.train(model)
     return shown
@@ -97,7 +98,7 @@ def main(png: Path | None, epochs: int, seeds: int) -> None:
     for method in METHODS:
         best = min(GRID, key=lambda rate: at_end(method, rate, epochs, [x, y, x_val, y_val]))
         runs = [train(method, best, seed, epochs, [x, y, x_test, y_test]) for seed in range(seeds)]
-        cells = [[], []]
+        cells: list[list[str]] = [[], []]
         for point in range(3):
             for kind, scale, digits_shown in ((0, 1, 3), (1, 100, 1)):
                 values = [scale * run[point][kind] for run in runs]
@@ -108,12 +109,12 @@ def main(png: Path | None, epochs: int, seeds: int) -> None:
     if png is not None:
         from matplotlib import pyplot
 
-        _, ax = pyplot.subplots(figsize=(6, 4), layout="constrained")
+        figure, ax = pyplot.subplots(figsize=(6, 4), layout="constrained")
         for method, losses in curves.items():
             ax.plot([25, 50, 100], losses, marker="o", label=method)
         ax.set(xlabel="part of the run, %", ylabel=f"held-out loss, mean of {seeds} seeds")
         ax.legend()
-        ax.figure.savefig(png, dpi=150)
+        figure.savefig(png, dpi=150)
 
 
 if __name__ == "__main__":

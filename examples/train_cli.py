@@ -11,6 +11,7 @@ names of ``scalars`` there is one of this script, "warm_restarts"; an expression
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -60,12 +61,13 @@ def main() -> None:
     optimizer.init(model.trainable_parameters())
     file = args.checkpoint and args.checkpoint.with_suffix(".safetensors")
     if file and file.exists():
-        saved = tree_unflatten(list(mx.load(str(file)).items()))
+        arrays: Any = mx.load(str(file))
+        saved: Any = tree_unflatten(list(arrays.items()))
         model.update(saved["model"])
         optimizer.state = saved["optimizer"]
     group = attach(optimizer)
 
-    horizon, first = Horizon(args.max_steps), optimizer.step.item()
+    horizon, first = Horizon(args.max_steps), int(optimizer.step)
     last = min(first + (args.steps_this_run or args.max_steps), args.max_steps)
     loss_and_grad = nn.value_and_grad(
         model, lambda x, y: nn.losses.cross_entropy(model(x), y, reduction="mean")

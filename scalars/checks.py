@@ -12,9 +12,14 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from numbers import Real as AnyReal
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias, Union
+
+if TYPE_CHECKING:
+    import mlx.core as mx
 
 Check = Callable[[str, Any], Any]
+Measured: TypeAlias = Union[complex, "mx.array"]
+"""A number as ``loss.item()`` is annotated in MLX, or an array of one: it must be real."""
 
 A_NUMBER = "Pass a number such as 0.001."
 SCALARS_CHANGE = (

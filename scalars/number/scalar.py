@@ -166,7 +166,7 @@ class ScheduledScalar(Conversions):
         update_all(self.leaves, progress)
         return self
 
-    def observe(self: Self, metric: float) -> Self:
+    def observe(self: Self, metric: checks.Measured) -> Self:
         """Tell the adaptive scalars in this one, at any depth, a metric.
 
         Args:

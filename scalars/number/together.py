@@ -128,15 +128,15 @@ def listeners_of(leaves: Iterable[Any]) -> tuple[Any, ...]:
     return tuple({id(one): one for leaf in leaves for one in leaf.listeners}.values())
 
 
-def observe_all(name: str, leaves: Iterable[Any], metric: float) -> None:
+def observe_all(name: str, leaves: Iterable[Any], metric: checks.Measured) -> None:
     """Tell every listener in some leaves a metric, or none if one of them fails."""
     leaves = tuple(leaves)
     if not listeners_of(leaves):
         way_out = "ReduceOnPlateau and ThresholdSwitch observe metrics."
         checks.fail("a scalar that observes a metric", "an adaptive one", name, way_out)
-    metric = checks.metric(metric)
+    number = checks.metric(metric)
     hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf._cell.progress, 1.0))]
-    after = [(one, one.after(metric)) for one in {id(one): one for one in hearing}.values()]
+    after = [(one, one.after(number)) for one in {id(one): one for one in hearing}.values()]
     load_all((None, None, [(listener, memory)]) for listener, memory in after)
     if mlx_protocol.is_tracing():
         words.warn(words.UPDATED_IN_TRACE.format(name=name).replace("update", "observe"))

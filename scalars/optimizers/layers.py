@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, overload
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -40,9 +40,13 @@ def no_decay(path: str, array: mx.array) -> bool:
     return array.ndim < 2
 
 
+@overload
 def layer_scales(
-    model: nn.Module, lr: ScheduledScalar | float, decay: float = 2.6
-) -> dict[str, ScheduledScalar | float]:
+    model: nn.Module, lr: ScheduledScalar, decay: float = 2.6
+) -> dict[str, ScheduledScalar]: ...
+@overload
+def layer_scales(model: nn.Module, lr: float, decay: float = 2.6) -> dict[str, float]: ...
+def layer_scales(model: nn.Module, lr: Any, decay: float = 2.6) -> dict[str, Any]:
     r"""Return a learning rate for each layer: the last has ``lr``, those before it less [1].
 
     .. math:: r_d = \frac{r}{decay^d}, \quad d = 0 \text{ in the last layer}

@@ -88,7 +88,7 @@ def _plain(value: Any, depth: int) -> Any:
     return checks.fail("an argument in a config", "plain data", value, way_out)
 
 
-def from_config(config: Any, horizon: Horizon | None = None) -> Made:
+def from_config(config: Any, horizon: Horizon | None = None) -> ScheduledScalar | Any:
     """Make a scalar, a group or a plan of plain data.
 
     The data is what ``to_config`` returns: ``{"name": "CosineAnnealing", "start": 0.1}``,
@@ -100,6 +100,9 @@ def from_config(config: Any, horizon: Horizon | None = None) -> Made:
     Args:
         config: The data.
         horizon: The run, whose steps mlx-lm's schedules count. Default: ``None``.
+
+    Returns:
+        A scalar; or a ``ScalarGroup`` or ``Phases``, if the data is of one.
 
     Raises:
         ValueError: The data is something else, a name is unknown, an argument is out of

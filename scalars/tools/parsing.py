@@ -28,7 +28,7 @@ BINARY = {
 }
 
 
-def parse(text: str) -> ScheduledScalar | ScalarGroup | Phases:
+def parse(text: str) -> ScheduledScalar | Any:
     """Make a scalar of a text such as its ``repr``, and run no other code.
 
     The text is a call such as ``Warmup(CosineAnnealing(1e-3), 0.1)``, arithmetic between
@@ -38,6 +38,9 @@ def parse(text: str) -> ScheduledScalar | ScalarGroup | Phases:
 
     Args:
         text: The text, at most 20,000 characters, nested at most 50 deep.
+
+    Returns:
+        A scalar; or a ``ScalarGroup`` or ``Phases``, if the text is a call of one.
 
     Raises:
         ValueError: The text is something else, a name is unknown, or an argument is out

@@ -94,7 +94,7 @@ class Recorder:
                 way_out = "Give the scalar another name: a row has columns of its own under these."
                 checks.fail("a name of a scalar in Recorder", "one of your own", name, way_out)
 
-    def log(self, **values: float) -> None:
+    def log(self, **values: checks.Measured) -> None:
         """Add values to the row of the last update, or of the step reached, if it is recorded.
 
         Args:

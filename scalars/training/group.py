@@ -130,7 +130,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         """
         return progress_of("the group", self._leaves)
 
-    def observe(self, metric: float) -> ScalarGroup:
+    def observe(self, metric: checks.Measured) -> ScalarGroup:
         """Tell every adaptive scalar in the group a metric, or none if one of them fails.
 
         On several ranks observe the metric averaged over them, so that all ranks do the
