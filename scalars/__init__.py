@@ -3,6 +3,23 @@
 A schedule is a number. Give it to an optimizer, a layer or a loss in place of a
 float, and tell it how far the run is: ``lr.update(step / total)``.
 
+What it offers; each has its own help, such as ``help(scalars.Warmup)``:
+
+- Schedules: Constant, Linear, Polynomial, CosineAnnealing, Exponential, InverseSqrt,
+  InverseTime, Tanh, Rex, StepDecay, MultiStepDecay, PiecewiseConstant,
+  PiecewiseInterpolate, CosineAnnealingWarmRestarts, Cyclic, OneCycle, LambdaValue.
+- Schedules made of schedules: Warmup, WarmupStableDecay, Sequence, Repeat, Reversed,
+  Truncated, Warp; arithmetic, minimum, maximum, clip.
+- Driven by metrics and gradients: ReduceOnPlateau, ThresholdSwitch, DynamicLossScale.
+- Optimizers: attach, detach, layer_optimizer, layer_scales, no_decay; ScheduleFreeAdamW,
+  ScheduleFreeSGD, recompute_batch_norm.
+- A run: ScalarGroup, Horizon, Phases, Phase.
+- To see and to choose: plot, Recorder, find_learning_rate, LearningRateTest.
+- Text, data and flags: parse, from_config, to_config, from_name, add_arguments,
+  from_arguments, register.
+- Base classes: Schedule, for schedules of your own; ScheduledScalar, what all scalars
+  are. ByStep is what ``by_step`` returns.
+
 The package, from the top down; a part imports only from those below it:
 
 - ``tools``: texts, configs and flags, records, plots, the learning rate range test.
@@ -20,12 +37,14 @@ The package, from the top down; a part imports only from those below it:
 What not every run needs is loaded when it is first used.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 from .number.arithmetic import clip as clip
 from .number.arithmetic import maximum as maximum
 from .number.arithmetic import minimum as minimum
 from .number.scalar import ScheduledScalar as ScheduledScalar
+from .number.table import ByStep as ByStep
 from .optimizers.attach import attach as attach
 from .optimizers.attach import detach as detach
 from .schedules.annealing import Constant as Constant
@@ -58,6 +77,8 @@ from .training.horizon import Horizon as Horizon
 from .training.phases import Phase as Phase
 from .training.phases import Phases as Phases
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from .adaptive.early_stopping import EarlyStopping as EarlyStopping
     from .adaptive.loss_scale import DynamicLossScale as DynamicLossScale
@@ -73,6 +94,7 @@ if TYPE_CHECKING:
     from .tools.config import to_config as to_config
     from .tools.flags import add_arguments as add_arguments
     from .tools.flags import from_arguments as from_arguments
+    from .tools.lr_finder import LearningRateTest as LearningRateTest
     from .tools.lr_finder import find_learning_rate as find_learning_rate
     from .tools.names import from_name as from_name
     from .tools.parsing import parse as parse
@@ -95,6 +117,7 @@ _LATER = {
     "to_config": "tools.config",
     "add_arguments": "tools.flags",
     "from_arguments": "tools.flags",
+    "LearningRateTest": "tools.lr_finder",
     "find_learning_rate": "tools.lr_finder",
     "from_name": "tools.names",
     "parse": "tools.parsing",
@@ -106,6 +129,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__all__" and sys._getframe(1).f_globals.get("__name__") != "pydoc":
+        return _names()  # help() would print every docstring: the list above is enough there
     if name not in _LATER:
         raise AttributeError(f"module 'scalars' has no attribute {name!r}")
     from importlib import import_module
@@ -115,10 +140,12 @@ def __getattr__(name: str) -> object:
     return found
 
 
+def _names() -> list[str]:
+    """Return what ``from scalars import *`` gives, which loads everything."""
+    eager = [name for name, value in globals().items() if callable(value) and name[0] != "_"]
+    return sorted({*eager, *_LATER})
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER} - {"TYPE_CHECKING"})
-
-
-if not TYPE_CHECKING:  # for "from scalars import *", which loads everything
-    _classes_and_functions = [name for name, value in globals().items() if callable(value)]
-    __all__ = sorted({name for name in [*_classes_and_functions, *_LATER] if name[0] != "_"})
+    special = [name for name in globals() if name.startswith("__")]
+    return [*_names(), "checks", "functions", "schedules", *special]

@@ -44,7 +44,23 @@ class Table(NamedTuple):
 
 
 class ByStep:
-    """A schedule as MLX has them, a function of the step: what ``by_step`` returns."""
+    """A schedule as MLX has them, a function of the step: what ``by_step`` returns.
+
+    Args:
+        scalar: The scalar whose values it gives.
+        horizon: The number of steps in the run, or a ``Horizon``.
+
+    Raises:
+        ValueError: There are too few steps or too many.
+        TypeError: ``horizon`` is neither a whole number nor a ``Horizon``.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from scalars import Linear
+        >>> schedule = Linear(1.0, 0.0).by_step(4)
+        >>> schedule(mx.array([0, 1, 4, 9]))
+        array([1, 0.75, 0, 0], dtype=float32)
+    """
 
     def __init__(self, scalar: Any, horizon: Any) -> None:
         self._scalar = scalar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +45,11 @@ from scalars import (
     WarmupStableDecay,
     Warp,
     clip,
+    from_config,
     maximum,
     minimum,
+    parse,
+    to_config,
 )
 
 from .helpers import public_names
@@ -545,3 +549,19 @@ def test_bad_groups_and_horizons(
 ) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_warmup_is_a_name_of_the_length_of_every_warm_up() -> None:
+    lr = Warmup(CosineAnnealing(1.0), warmup=0.2, curve="cosine")
+    assert repr(lr) == "Warmup(schedule=CosineAnnealing(start=1.0), fraction=0.2, curve='cosine')"
+    assert [lr.at(p) for p in (0.1, 0.2, 0.6)] == pytest.approx([0.5, 1.0, 0.5])
+    assert repr(pickle.loads(pickle.dumps(lr))) == repr(parse(repr(lr))) == repr(lr)
+    assert repr(dataclasses.replace(lr, fraction=0.5)) == repr(lr).replace("0.2", "0.5")
+    assert repr(parse("Warmup(1.0, warmup=0.2)")) == "Warmup(schedule=1.0, fraction=0.2)"
+    config = {"name": "Warmup", "schedule": 1.0, "warmup": 0.2}
+    assert to_config(from_config(config)) == {"name": "Warmup", "schedule": 1.0, "fraction": 0.2}
+    for arguments in ({}, {"fraction": 0.1, "warmup": 0.1}):
+        with pytest.raises(TypeError, match=r"fraction of Warmup must be given once, got \("):
+            Warmup(1.0, **arguments)
+    with pytest.raises(ValueError, match="fraction of Warmup must be a fraction of the run"):
+        Warmup(1.0, warmup=1.5)

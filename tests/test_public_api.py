@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
+from itertools import count, takewhile
 from pathlib import Path
+from rlcompleter import Completer
+from typing import Any
 
 import pytest
 
@@ -24,6 +28,7 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 def test_the_public_names() -> None:
     assert set(public_names()) - MODULES == {
+        "ByStep",
         "Constant",
         "CosineAnnealing",
         "CosineAnnealingWarmRestarts",
@@ -35,6 +40,7 @@ def test_the_public_names() -> None:
         "InverseSqrt",
         "InverseTime",
         "LambdaValue",
+        "LearningRateTest",
         "Linear",
         "MultiStepDecay",
         "OneCycle",
@@ -193,6 +199,76 @@ def test_a_star_import_gives_every_public_name() -> None:
     exec("from scalars import *", names)
     assert set(names) - {"__builtins__"} == set(public_names()) - MODULES
     assert names["parse"] is scalars.parse
+
+
+def test_help_names_everything_on_a_few_screens() -> None:
+    documented = set(re.findall(r"\w+", scalars.__doc__ or ""))
+    assert set(public_names()) <= documented
+    code = "import scalars; help(scalars)"
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert len(shown.splitlines()) <= 100
+    assert "find_learning_rate" in shown
+
+
+def test_dir_shows_what_a_user_calls() -> None:
+    """Of the instance, and of its class, as completion in Python and IPython looks there."""
+    numbers = {"as_integer_ratio", "imag", "is_integer", "item", "real"}
+    calls = {"array", "astype", "at", "by_step", "dtype", "load_state_dict", "observe"}
+    calls |= {"progress", "state", "state_dict", "update"} | numbers
+    lr = scalars.Warmup(scalars.CosineAnnealing(1e-3), 0.1)
+    assert shown(lr) == calls | {"curve", "fraction", "schedule", "start"}
+    assert shown(type(lr)) == shown(1 - lr) == calls
+    plateau = scalars.ReduceOnPlateau(0.1)
+    assert shown(plateau) - calls - set(plateau._arguments()) == {"memory"}
+    scale = scalars.DynamicLossScale()
+    assert shown(scale) - calls - set(scale._arguments()) == {"apply", "unscale"}
+
+    class Own(scalars.Schedule):
+        peak: float
+
+        def value_at(self, progress: Any) -> Any:
+            return self.peak * progress
+
+        def half(self) -> float:
+            return self.peak / 2
+
+    assert shown(Own(1.0)) == calls | {"peak", "half", "value_at"}
+    for owned in (lr, 1 - lr, plateau, scale, Own(1.0)):
+        assert all(hasattr(owned, name) for name in dir(owned))
+    offered = Completer({"lr": lr})
+    lines = list(takewhile(bool, (offered.complete("lr.", i) for i in count())))
+    assert {line[3:].rstrip("()") for line in lines if line} == shown(lr)
+    mapping = {"get", "items", "keys", "values"}
+    group = {"observe", "progress", "snapshot", "state", "state_dict", "load_state_dict"}
+    group |= {"step", "subscribe", "track", "update"} | mapping
+    assert shown(scalars.ScalarGroup(lr=lr)) == group
+
+
+def shown(value: object) -> set[str]:
+    """Return what ``dir`` shows, but for special names."""
+    return {name for name in dir(value) if not name.startswith("_")}
+
+
+def test_what_is_returned_has_a_short_repr() -> None:
+    recorder = scalars.Recorder(group := scalars.ScalarGroup(lr=scalars.Linear(0.1, 0.0)))
+    assert repr(recorder) == "<Recorder: 0 rows of nothing yet>"
+    group.update(0.5)
+    recorder.log(loss=1.0)
+    assert repr(recorder) == "<Recorder: 1 rows of step, progress, lr, loss>"
+    assert repr(group) == "ScalarGroup(lr=Linear(start=0.1, end=0.0))"
+    horizon = scalars.Horizon(10)
+    assert repr(horizon) == "Horizon(total_steps=10)"
+    extended = scalars.Horizon(10, endpoint=True).extend(20, 5)
+    assert eval(repr(extended), vars(scalars)) == extended
+    assert repr(group["lr"].by_step(horizon)) == (
+        "Linear(start=0.1, end=0.0).by_step(Horizon(total_steps=10))"
+    )
+    rates = [10.0 ** (i / 20 - 6) for i in range(100)]
+    losses = [2.0 - i / 100 for i in range(100)]
+    test = scalars.LearningRateTest(rates, losses, losses)
+    assert repr(test).startswith("<LearningRateTest: 100 rates from 1e-06 to 0.089; valley ")
+    assert len(repr(test)) < 120
 
 
 def test_importing_pulls_in_nothing_else() -> None:

@@ -116,6 +116,7 @@ class DynamicLossScale(Schedule):
     growth_interval: Count = 2000
     minimum: Positive = 1.0
 
+    for_users = ("apply", "unscale")
     on_device = True
     monotone_pieces = True
 

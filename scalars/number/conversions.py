@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterable
 from numbers import Real
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+PACKAGE = __name__.partition(".")[0]
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,8 +21,37 @@ else:
     _Number = Real  # a float itself would be read by C, once
 
 
-class Conversions(_Number):
+FOR_USERS = (
+    "array as_integer_ratio astype at by_step dtype held hold imag is_integer item load_state_dict "
+    "observe progress real release state state_dict update"
+)
+
+
+class Listed(ABCMeta):
+    """What ``dir``, ``help`` and completion show of a class: not what scalars are made of.
+
+    That is what users call of all scalars, of the class what it names in ``for_users``, and
+    whatever a class outside of the package defines.
+    """
+
+    def __dir__(cls) -> list[str]:
+        """Return those of all names that are shown."""
+        return cls.shown(super().__dir__())
+
+    def shown(cls, names: Iterable[str]) -> list[str]:
+        """Return those of some names that are shown."""
+        known = set(FOR_USERS.split())
+        for one in cls.__mro__:
+            inside = one.__module__.startswith(f"{PACKAGE}.")
+            known.update(vars(one).get("for_users", ()) if inside else vars(one))
+        return [name for name in names if name in known or name.startswith("__")]
+
+
+class Conversions(_Number, metaclass=Listed):
     """Conversions of the value now: to Python's numbers, to text, to NumPy."""
+
+    def __dir__(self) -> list[str]:
+        return type(self).shown(super().__dir__())
 
     @abstractmethod
     def __float__(self) -> float:

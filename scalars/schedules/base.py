@@ -90,6 +90,10 @@ class Schedule(Leaf):
     monotone_pieces: ClassVar[bool] = False
     """Whether the value only rises or falls between two ``edges``, if what is inside does."""
 
+    def __dir__(self) -> list[str]:
+        """Return what a user calls, and the fields."""
+        return sorted({*super().__dir__(), *self._arguments()})
+
     @cached_property
     def monotone(self) -> bool:
         """Whether the value only rises or only falls between two edges: its range is known then."""

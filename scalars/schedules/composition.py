@@ -111,6 +111,7 @@ class Warmup(Schedule):
         start: The value at progress 0. Default: ``0.0``.
         curve: The way up: "linear", "cosine", "one_minus_sqrt", "smoothstep",
             "polynomial" or "exponential". Default: ``"linear"``.
+        warmup: Another name of ``fraction``, as in the other schedules that warm up.
 
     Raises:
         ValueError: ``fraction`` is not in [0, 1], ``start`` is infinite or NaN, or
@@ -134,6 +135,23 @@ class Warmup(Schedule):
     curve: CurveName = "linear"
 
     monotone_pieces = True
+
+    def __init__(
+        self,
+        schedule: ScheduledScalar | float,
+        fraction: float | None = None,
+        start: float = 0.0,
+        curve: str = "linear",
+        *,
+        warmup: float | None = None,
+    ) -> None:
+        if (fraction is None) == (warmup is None):
+            way_out = "Write Warmup(schedule, 0.1), or Warmup(schedule, warmup=0.1)."
+            given = (fraction, warmup)
+            checks.fail("fraction of Warmup", "given once", given, way_out, wrong_type=True)
+        fraction = warmup if fraction is None else fraction
+        vars(self).update(schedule=schedule, fraction=fraction, start=start, curve=curve)
+        self.__post_init__()
 
     def value_at(self, progress: P) -> P:
         """Return the value on the way up, or the schedule's."""

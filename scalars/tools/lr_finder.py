@@ -20,6 +20,7 @@ from ..schedules.annealing import Exponential
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SUGGESTIONS = ("valley", "steepest", "minimum")
 DIVERGED = 4.0
 """How many times its least value the smoothed loss may be before the test stops."""
 FEW_BATCHES = """\
@@ -34,6 +35,19 @@ class LearningRateTest:
 
     The suggestions are those of fast.ai. They look at the smoothed losses, but for the
     first tenth and the last five, where there are enough of them.
+
+    Args:
+        learning_rates: The rates, increasing.
+        losses: The loss at each of them, before the step that it was tried in.
+        smoothed: The average of the losses up to each of them.
+
+    Raises:
+        ImportError: ``plot`` is called, and matplotlib is not installed.
+
+    Example:
+        >>> from scalars import LearningRateTest
+        >>> LearningRateTest([0.01, 0.1, 1.0, 10.0], [3, 2.5, 1, 4], [3, 2.5, 1, 4])
+        <LearningRateTest: 4 rates from 0.01 to 10; valley 0.01, steepest 0.1, minimum 0.1>
     """
 
     learning_rates: Sequence[float]
@@ -66,6 +80,13 @@ class LearningRateTest:
         rates, losses = self._middle()
         return rates[losses.index(min(losses))] / 10
 
+    def __repr__(self) -> str:
+        """Return what was tried, and the suggestions."""
+        rates = self.learning_rates
+        found = [f"{name} {getattr(self, name):.2g}" for name in SUGGESTIONS]
+        tried = f"{len(rates)} rates from {rates[0]:.2g} to {rates[-1]:.2g}"
+        return f"<LearningRateTest: {tried}; {', '.join(found)}>"
+
     def _middle(self) -> tuple[Sequence[float], Sequence[float]]:
         count = len(self.smoothed)
         kept = slice(count // 10, count - 5) if count >= 20 else slice(None)
@@ -85,7 +106,7 @@ class LearningRateTest:
         rates = self.learning_rates
         curves = {"loss": (rates, self.losses), "smoothed": (rates, self.smoothed)}
         ax = draw(curves, "learning rate", ax, False, [])
-        for i, name in enumerate(("valley", "steepest", "minimum")):
+        for i, name in enumerate(SUGGESTIONS):
             rate = getattr(self, name)
             ax.axvline(rate, color=f"C{i + 2}", linestyle="--", label=f"{name} {rate:.2g}")
         ax.set_xscale("log")

@@ -128,6 +128,10 @@ class Recorder:
         """The rows, oldest first."""
         return list(self._rows)
 
+    def __repr__(self) -> str:
+        """Return how much is recorded, and of what."""
+        return f"<Recorder: {len(self)} rows of {', '.join(self._names()) or 'nothing yet'}>"
+
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 

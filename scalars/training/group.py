@@ -85,6 +85,10 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             )
         return f"ScalarGroup({self._scalars!r})"
 
+    def __dir__(self) -> list[str]:
+        """Return what a user calls, and not what ``attach`` does."""
+        return sorted({*super().__dir__()} - {"become", "follow", "notify"})
+
     def _repr_html_(self) -> str:
         return "".join(
             sketch.html(f"{name} = {scalar!r}", scalar.value_at) for name, scalar in self.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, overload
@@ -51,6 +51,12 @@ class Horizon:
     steps_per_epoch: int | None = None
     endpoint: bool = False
     past: Past = field(default=(), kw_only=True)
+
+    def __repr__(self) -> str:
+        """Return the call that makes the horizon; what has its default is left out."""
+        values = [(f, getattr(self, f.name)) for f in fields(self)]
+        shown = [f"{f.name}={value!r}" for f, value in values if value != f.default]
+        return f"Horizon({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         checks.flag("endpoint of Horizon", self.endpoint)
