@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import inspect
 import json
 import os
@@ -10,21 +11,31 @@ import re
 import shutil
 import sys
 import textwrap
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import checks
+from . import __version__, checks
 from .number.scalar import ScheduledScalar
 from .tools import plotting, registry
 from .tools.chart import chart
 from .tools.config import from_config
+from .tools.names import NAMES, from_name
 from .tools.parsing import parse
 from .training.group import ScalarGroup
 from .training.horizon import Horizon
 from .training.phases import Phases
 
+EXAMPLES = """examples:
+  scalars show "Warmup(CosineAnnealing(3e-4), 0.1)"
+  scalars show "cosine(3e-4, warmup_steps=100)" --steps 1000
+  scalars show "lr=CosineAnnealing(1e-3)" "wd=Linear(0, 0.1)" --steps 1000 --png run.png
+  scalars show "Linear(1, 0)" --steps 100 --csv > values.csv
+  scalars show "triangle(0.1)" --load my_schedules.py
+  scalars list
+  scalars convert config.yaml
+"""
 NAMED = re.compile(r"(\w+)=(?!=)(.+)", re.DOTALL)
 POINTS = 400
 LARGEST_FILE = 1_000_000
@@ -45,21 +56,35 @@ def _stop(message: str) -> NoReturn:
 
 
 def _parser() -> ArgumentParser:
-    parser = _Parser(prog="scalars", description="Schedules, drawn, listed and converted.")
+    parser = _Parser(
+        prog="scalars",
+        description="Schedules, drawn, listed and converted.",
+        epilog=EXAMPLES,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"scalars {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     show = commands.add_parser("show", help="draw schedules, or print their values")
-    text = "such as 'Warmup(CosineAnnealing(1e-3), 0.1)', or 'lr=...' to name it"
+    text = (
+        "such as 'Warmup(CosineAnnealing(1e-3), 0.1)', 'cosine(1e-3, warmup_steps=100)', or "
+        "'lr=...' to name it"
+    )
     show.add_argument("expressions", nargs="+", metavar="EXPRESSION", help=text)
-    show.add_argument("--steps", type=int, required=True, metavar="N", help="steps of the run")
+    text = "steps of the run; without them the progress goes from 0 to 1"
+    show.add_argument("--steps", type=int, metavar="N", help=text)
     show.add_argument("--epochs", type=int, metavar="E", help="count these epochs instead")
     show.add_argument("--png", metavar="FILE", help="draw a picture into FILE")
     show.add_argument("--csv", action="store_true", help="print the values at every step")
     show.add_argument("--log", action="store_true", help="draw a logarithmic axis")
     show.set_defaults(run=_show)
-    commands.add_parser("list", help="name every schedule").set_defaults(run=_list)
+    listed = commands.add_parser("list", help="name every schedule")
+    listed.set_defaults(run=_list)
     convert = commands.add_parser("convert", help="print the expressions that a config stands for")
     convert.add_argument("file", metavar="FILE", help="TOML, JSON or YAML; mlx-lm's configs too")
     convert.set_defaults(run=_convert)
+    text = "a module, or a file, that registers schedules of your own: register(name, factory)"
+    for command in (show, listed, convert):
+        command.add_argument("--load", action="append", default=[], metavar="MODULE", help=text)
     return parser
 
 
@@ -67,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; an error is one line on standard error, and exit status 2."""
     given = _parser().parse_args(arguments)
     try:
+        for module in given.load:
+            _load(module)
         given.run(given)
         if sys.stdout is not None:  # it may be closed: scalars list >&-
             sys.stdout.flush()
@@ -76,19 +103,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _stop(str(error))
 
 
-def _show(given: Namespace) -> None:
-    steps = checks.count("--steps", given.steps)
+def _load(module: str) -> None:
+    """Run a module of the user, by its name or its file, which registers schedules."""
+    path = Path(module)
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        loaded = importlib.import_module(path.stem if path.suffix == ".py" else module)
+        if path.suffix == ".py" and not path.samefile(str(loaded.__file__)):
+            raise ImportError(f"{loaded.__file__} has the same name")
+    except (Exception, SystemExit) as error:
+        rule = f"a module or a file that Python runs: {type(error).__name__}: {error}"
+        checks.fail("--load", rule, module, "Pass one such as my_schedules.py.")
+
+
+def _horizon(given: Namespace) -> Horizon | None:
     epochs = None if given.epochs is None else checks.count("--epochs", given.epochs)
+    if given.steps is None:
+        if epochs is not None:
+            checks.fail("--steps", "given with --epochs", None, "Pass the steps of the run.")
+        return None
+    steps = checks.count("--steps", given.steps)
     if epochs and steps % epochs:
         checks.fail("--steps", f"a multiple of --epochs, {epochs}", steps, "Change one of them.")
-    horizon = Horizon(steps, steps // epochs if epochs else None)
-    made, scalars = _made(given.expressions)
+    return Horizon(steps, steps // epochs if epochs else None)
+
+
+def _show(given: Namespace) -> None:
+    horizon = _horizon(given)
+    with registry.known_too({name: _by_name(name, horizon) for name in NAMES}):
+        made, scalars = _made(given.expressions)
     if given.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["step", *scalars])
-        for step in range(steps):
-            progress = horizon.progress(step)
-            writer.writerow([step, *[scalar.at(progress) for scalar in scalars.values()]])
+        writer.writerow(["progress" if horizon is None else "step", *scalars])
+        for at, progress in _rows(horizon):
+            writer.writerow([at, *[scalar.at(progress) for scalar in scalars.values()]])
     if given.png:
         ax = plotting.plot(made if len(given.expressions) == 1 else scalars, horizon, log=given.log)
         figure: Any = ax.figure
@@ -96,6 +144,7 @@ def _show(given: Namespace) -> None:
         print(f"drawn to {given.png}", file=sys.stderr if given.csv else sys.stdout)
     elif not given.csv:
         scale, label = plotting.x_axis(horizon, None)
+        steps = POINTS if horizon is None else horizon.total_steps
         points = sorted({round(steps * i / POINTS) / steps for i in range(POINTS + 1)})
         curves = {
             name: ([scale * p for p in points], [scalar.at(p) for p in points])
@@ -108,6 +157,27 @@ def _show(given: Namespace) -> None:
         print(text.encode(encoding, "replace").decode(encoding))  # a terminal may know ASCII only
 
 
+def _rows(horizon: Horizon | None) -> Iterable[tuple[float, float]]:
+    """Return what the rows of a table are called, and their progress."""
+    if horizon is None:
+        return [(i / 100, i / 100) for i in range(101)]
+    return [(step, horizon.progress(step)) for step in range(horizon.total_steps)]
+
+
+def _by_name(name: str, horizon: Horizon | None) -> Callable[..., ScheduledScalar]:
+    """Return what makes the schedule of a name that Hugging Face or SambaFlow uses."""
+
+    def make(
+        peak: float, warmup_steps: float = 0, end_ratio: float | None = None, **options: Any
+    ) -> ScheduledScalar:
+        if horizon is None and (warmup_steps or "decay_steps" in options):
+            way_out = "Pass the steps of the run."
+            checks.fail("--steps", f"given for {name} with a number of steps", None, way_out)
+        return from_name(name, peak, horizon or 1, warmup_steps, end_ratio, **options)
+
+    return make
+
+
 def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
     """Return what the last expression made, and the scalars of all, by name."""
     made: Any = None
@@ -115,6 +185,9 @@ def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
     for expression in expressions:
         named = NAMED.fullmatch(expression)
         name, text = named.groups() if named else (expression, expression)
+        if text.strip() in registry.factories():
+            way_out = f"Write {text.strip()}(...); 'scalars list' shows its arguments."
+            checks.fail("EXPRESSION", "given the arguments of the schedule", text, way_out)
         made = parse(text)
         if isinstance(made, (ScalarGroup, Phases)):
             scalars.update(made.group if isinstance(made, Phases) else made)
@@ -126,12 +199,15 @@ def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
 
 def _list(_: Namespace) -> None:
     for name, schedule in {**registry.SCHEDULES, **registry.REGISTERED}.items():
-        parameters = inspect.signature(schedule).parameters.values()
-        shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
-        indent = " " * (len(name) + 1)
-        print("\n".join(textwrap.wrap(f"{name}({', '.join(shown)})", 80, subsequent_indent=indent)))
+        call = registry.written(name, inspect.signature(schedule))
+        print(textwrap.fill(call, 80, subsequent_indent=" " * (len(name) + 1)))
         first = (inspect.getdoc(schedule) or "").partition("\n")[0]
-        print(f"    {first.replace(' [1]', '').replace('``', '')}")
+        if first:
+            print(f"    {first.replace(' [1]', '').replace('``', '')}")
+    print("\nOf Hugging Face and SambaFlow, with NAME(peak, warmup_steps=0, end_ratio=None):")
+    indent = "    "
+    names = ", ".join(NAMES)
+    print(textwrap.fill(names, 80, initial_indent=indent, subsequent_indent=indent))
 
 
 def _convert(given: Namespace) -> None:

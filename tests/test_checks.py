@@ -557,9 +557,13 @@ def test_warmup_is_a_name_of_the_length_of_every_warm_up() -> None:
     assert [lr.at(p) for p in (0.1, 0.2, 0.6)] == pytest.approx([0.5, 1.0, 0.5])
     assert repr(pickle.loads(pickle.dumps(lr))) == repr(parse(repr(lr))) == repr(lr)
     assert repr(dataclasses.replace(lr, fraction=0.5)) == repr(lr).replace("0.2", "0.5")
-    assert repr(parse("Warmup(1.0, warmup=0.2)")) == "Warmup(schedule=1.0, fraction=0.2)"
+    assert (
+        repr(parse("Warmup(1.0, warmup=0.2)"))
+        == "Warmup(schedule=Constant(value=1.0), fraction=0.2)"
+    )
     config = {"name": "Warmup", "schedule": 1.0, "warmup": 0.2}
-    assert to_config(from_config(config)) == {"name": "Warmup", "schedule": 1.0, "fraction": 0.2}
+    assert repr(from_config(config)) == "Warmup(schedule=Constant(value=1.0), fraction=0.2)"
+    assert to_config(from_config(config))["fraction"] == 0.2
     for arguments in ({}, {"fraction": 0.1, "warmup": 0.1}):
         with pytest.raises(TypeError, match=r"fraction of Warmup must be given once, got \("):
             Warmup(1.0, **arguments)

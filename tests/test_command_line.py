@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
+import re
+import shlex
 import subprocess
 import sys
+from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -90,6 +94,115 @@ def test_values_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
     assert [float(row["b"]) for row in rows] == pytest.approx([1 - i / 20 for i in range(20)])
 
 
+def test_without_steps_the_progress_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = run("show", "Linear(3, 1)", capsys=capsys).splitlines()
+    assert lines[-2].split() == ["0", "0.25", "0.5", "0.75", "1"]
+    assert lines[-1].strip() == "fraction of the run"
+    rows = list(csv.DictReader(io.StringIO(run("show", "v=Linear(3, 1)", "--csv", capsys=capsys))))
+    assert [float(row["progress"]) for row in rows] == [i / 100 for i in range(101)]
+    assert [float(row["v"]) for row in rows] == pytest.approx([3 - 2 * i / 100 for i in range(101)])
+    file = tmp_path / "lr.png"
+    run("show", "Linear(1, 0)", "--png", str(file), capsys=capsys)
+    assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_names_of_hugging_face_with_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(
+        "show", "a=cosine(0.1, warmup_steps=5)", "b=2 * linear(0.1)", "--steps", "20", "--csv",
+        capsys=capsys,
+    )  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(text)))
+    # get_cosine_schedule_with_warmup(optimizer, 5, 20), and get_linear_... without a warm-up.
+    cosine = [
+        0.1 * (i / 5 if i < 5 else 0.5 * (1 + math.cos(math.pi * (i - 5) / 15))) for i in range(20)
+    ]
+    assert [float(row["a"]) for row in rows] == pytest.approx(cosine)
+    assert [float(row["b"]) for row in rows] == pytest.approx(
+        [0.2 * (1 - i / 20) for i in range(20)]
+    )
+    for name in ("cosine", "reduce_lr_on_plateau", "warmup_stable_decay"):
+        assert name in run("list", capsys=capsys)
+    with pytest.raises(ValueError, match="must be that of a schedule, got 'cosine'"):
+        parse("cosine(0.1)")  # only there: it needs the steps of the run
+
+
+OWN = """
+from __future__ import annotations
+
+from scalars import Linear, Schedule, register
+from scalars.checks import Positive
+
+
+class Parabola(Schedule):
+    \"\"\"A parabola.\"\"\"
+
+    start: Positive
+
+    def value_at(self, progress):
+        return self.start * (1 - progress) ** 2
+
+
+register("Parabola", Parabola)
+register("tent", lambda peak: Linear(0, peak) * Linear(4, 0))
+"""
+
+
+@pytest.mark.parametrize("by", ["file", "module"])
+def test_schedules_of_ones_own(by: str, tmp_path: Path) -> None:
+    (tmp_path / "my_schedules.py").write_text(OWN)
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "json.py").write_text("")
+    (tmp_path / "run.json").write_text(json.dumps({"name": "Parabola", "start": 2}))
+
+    def scalars_of(*arguments: str, load: str) -> Any:
+        own = ["--load", f"{load}.py" if by == "file" else load]
+        command = [sys.executable, "-m", "scalars", *arguments, *own]
+        environment = {**os.environ, "PYTHONPATH": str(Path(scalars.__file__).parents[1])}
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+        )
+
+    shown = scalars_of("show", "a=Parabola(4)", "b=tent(1)", "--csv", load="my_schedules")
+    row = next(row for row in csv.reader(io.StringIO(shown.stdout)) if row[0] == "0.5")
+    assert (shown.stderr, row) == ("", ["0.5", "1.0", "1.0"])
+    assert "Parabola(start)\n    A parabola.\n" in scalars_of("list", load="my_schedules").stdout
+    assert scalars_of("convert", "run.json", load="my_schedules").stdout == "Parabola(start=2)\n"
+    broken = scalars_of("list", load="broken")
+    assert (broken.returncode, broken.stdout) == (2, "")
+    assert "--load must be a module or a file that Python runs: ZeroDivisionError" in broken.stderr
+    assert broken.stderr.count("\n") == 1
+    if by == "file":  # never another module of that name
+        assert "json/__init__.py has the same name" in scalars_of("list", load="other/json").stderr
+
+
+def test_help_has_examples_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    examples = [
+        shlex.split(line)[1:] for line in text.splitlines() if line.startswith("  scalars ")
+    ]
+    assert len(examples) >= 7
+    for arguments in examples:
+        if "--load" not in arguments and "convert" not in arguments:
+            run(*arguments[: arguments.index(">") if ">" in arguments else None], capsys=capsys)
+    assert (tmp_path / "run.png").exists()
+
+
+def test_the_version_is_in_one_place(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"scalars {scalars.__version__}\n"
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", scalars.__version__)
+    assert metadata.version("mlx-scalars") == scalars.__version__
+
+
 def test_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "lr.png"
     assert run("show", "Linear(1, 0)", "--steps", "9", "--png", str(file), capsys=capsys) == (
@@ -151,7 +264,16 @@ def test_convert_toml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 BAD: list[tuple[list[str], str]] = [
     ([], "the following arguments are required: COMMAND"),
     (["shw"], "invalid choice: 'shw'"),
-    (["show", "Linear(1, 0)"], "the following arguments are required: --steps"),
+    (["show", "Linear(1, 0)", "--epochs", "2"], "--steps must be given with --epochs"),
+    (["show", "cosine"], "EXPRESSION must be given the arguments of the schedule, got 'cosine'."),
+    (["show", "lr = Linear"], "text must be an expression"),
+    (["show", "lr=Linear"], "Write Linear(...); 'scalars list' shows its arguments."),
+    (["show", "cosine(1, warmup_steps=5)"], "--steps must be given for cosine with a number of"),
+    (["show", "cosine()"], "called as cosine(peak, warmup_steps=0, end_ratio=None, **options)"),
+    (["show", "cosine(1, 20)", "--steps", "10"], "from 0 to total_steps, 10, got 20"),
+    (["show", "triangle(1)"], "must be that of a schedule, got 'triangle'"),
+    (["show", "1", "--load", "no_such"], "ModuleNotFoundError: No module named 'no_such'"),
+    (["list", "--load", "no/such.py"], "ModuleNotFoundError: No module named 'such', got 'no/such"),
     (["show", "Linear(1, 0)", "--steps", "ten"], "invalid int value: 'ten'"),
     (["show", "Linear(1, 0)", "--steps", "0"], "--steps must be a whole number of at least 1"),
     (["show", "Linaer(1, 0)", "--steps", "9"], "got 'Linaer'. Did you mean Linear?"),

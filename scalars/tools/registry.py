@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from .. import checks
@@ -69,6 +70,18 @@ def register(name: str, factory: Factory) -> None:
     REGISTERED[name] = factory
 
 
+@contextmanager
+def known_too(more: Mapping[str, Factory]) -> Iterator[None]:
+    """Know more names for a while; what is registered keeps its name."""
+    added = {name: factory for name, factory in more.items() if name not in REGISTERED}
+    REGISTERED.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del REGISTERED[name]
+
+
 def factories() -> dict[str, Factory]:
     """Return everything that has a name."""
     return {**SCHEDULES, **FUNCTIONS, **PLANS, **REGISTERED}
@@ -86,8 +99,8 @@ def call(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], where:
     try:
         _bind(signature, arguments, named)
     except TypeError as error:
-        written = str(signature).partition(" ->")[0]
-        checks.fail(f"{name}{where}", f"called as {name}{written}", str(error), "See its help.")
+        rule = f"called as {written(name, signature)}"
+        checks.fail(f"{name}{where}", rule, str(error), "See its help.")
     try:
         made = factory(*arguments, **named)
     except (ArithmeticError, RecursionError) as error:
@@ -95,6 +108,13 @@ def call(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], where:
     if not isinstance(made, (ScheduledScalar, float, int, *PLANS.values())):  # type: ignore[arg-type]
         checks.fail(f"{name}{where}", "a factory of scalars", made, "Return a scheduled scalar.")
     return made
+
+
+def written(name: str, signature: inspect.Signature) -> str:
+    """Return a call with the names of its arguments and their defaults."""
+    parameters = signature.parameters.values()
+    shown = [str(p.replace(annotation=p.empty)) for p in parameters]
+    return f"{name}({', '.join(shown)})"
 
 
 def find(name: str, where: str) -> Factory:
