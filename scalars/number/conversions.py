@@ -31,7 +31,7 @@ class Listed(ABCMeta):
     """What ``dir``, ``help`` and completion show of a class: not what scalars are made of.
 
     That is what users call of all scalars, of the class what it names in ``for_users``, and
-    whatever a class outside of the package defines.
+    what a class outside of the package adds.
     """
 
     def __dir__(cls) -> list[str]:
@@ -40,10 +40,14 @@ class Listed(ABCMeta):
 
     def shown(cls, names: Iterable[str]) -> list[str]:
         """Return those of some names that are shown."""
-        known = set(FOR_USERS.split())
+        known, ours, others = set(FOR_USERS.split()), set[str](), set[str]()
         for one in cls.__mro__:
-            inside = one.__module__.startswith(f"{PACKAGE}.")
-            known.update(vars(one).get("for_users", ()) if inside else vars(one))
+            if one.__module__.startswith(f"{PACKAGE}."):
+                known.update(vars(one).get("for_users", ()))
+                ours.update(vars(one))
+            else:
+                others.update(vars(one))
+        known |= others - ours
         return [name for name in names if name in known or name.startswith("__")]
 
 
