@@ -132,7 +132,8 @@ def __getattr__(name: str) -> object:
     if name == "__all__" and sys._getframe(1).f_globals.get("__name__") != "pydoc":
         return _names()  # help() would print every docstring: the list above is enough there
     if name not in _LATER:
-        raise AttributeError(f"module 'scalars' has no attribute {name!r}")
+        message = f"module 'scalars' has no attribute {name!r}"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])
     from importlib import import_module
 
     found: object = getattr(import_module(f".{_LATER[name]}", __name__), name)

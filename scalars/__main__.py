@@ -185,9 +185,6 @@ def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
     for expression in expressions:
         named = NAMED.fullmatch(expression)
         name, text = named.groups() if named else (expression, expression)
-        if text.strip() in registry.factories():
-            way_out = f"Write {text.strip()}(...); 'scalars list' shows its arguments."
-            checks.fail("EXPRESSION", "given the arguments of the schedule", text, way_out)
         made = parse(text)
         if isinstance(made, (ScalarGroup, Phases)):
             scalars.update(made.group if isinstance(made, Phases) else made)

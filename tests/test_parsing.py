@@ -121,6 +121,8 @@ def test_the_language(text: str, values: list[float]) -> None:
         ("Warmup(1 / Linear(0, 1), 0.5)", ValueError, "at progress 0 must be a finite number, got Zero"),
         ("1" * 5000, ValueError, "text must be an expression"),
         ("Linear(0, 1)\0", ValueError, "text must be an expression"),
+        ("Linear * 2", ValueError, "the name at column 1 must be given its arguments, got 'Linear'. Write Linear"),
+        ("cosine(0.1)", ValueError, r"got 'cosine'. Call from_name\('cosine', peak, total_steps\)"),
         (3, TypeError, "text must be a string, got 3"),
         (b"Linear(0, 1)", TypeError, "text must be a string"),
     ],

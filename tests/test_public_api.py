@@ -192,6 +192,11 @@ def test_tools_are_loaded_when_they_are_used() -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
     with pytest.raises(AttributeError, match="module 'scalars' has no attribute 'nothing'"):
         scalars.nothing  # noqa: B018
+    misspelt = subprocess.run(
+        [sys.executable, "-c", "import scalars; scalars.Recoder"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Did you mean: 'Recorder'?" in misspelt.stderr
 
 
 def test_a_star_import_gives_every_public_name() -> None:

@@ -91,6 +91,9 @@ def _at(node: ast.expr) -> str:
 
 
 def _refused(node: ast.expr, _: int) -> Any:
+    if isinstance(node, ast.Name) and node.id in registry.factories():
+        way_out = f"Write {node.id}(...); 'scalars list' shows the arguments."
+        checks.fail(f"the name{_at(node)}", "given its arguments", node.id, way_out)
     what = type(node.func if isinstance(node, ast.Call) else node).__name__
     rule = "made of calls by name, numbers, texts, lists and arithmetic"
     return checks.fail(f"text{_at(node)}", rule, what, "Write what repr(scalar) shows.")

@@ -125,6 +125,11 @@ def find(name: str, where: str) -> Factory:
     if name == "LambdaValue":
         way_out = "Write a function of the user as a class, and register it."
         return checks.fail(f"the name{where}", "that of something texts can hold", name, way_out)
+    from .names import NAMES
+
+    if name in NAMES:
+        way_out = f"Call from_name({name!r}, peak, total_steps), which knows the steps of the run."
+        return checks.fail(f"the name{where}", "that of a schedule", name, way_out)
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, 1, 0.5)
