@@ -25,7 +25,7 @@ The package, from the top down; a part imports only from those below it:
 - ``tools``: texts, configs and flags, records, plots, the learning rate range test.
 - ``optimizers``: scalars in the state of an optimizer, rates by layer, Schedule-Free.
 - ``training``: many scalars updated at once (``group``), steps and epochs as
-  fractions of the run (``horizon``), a run as data (``phases``).
+  fractions of the run (``horizon``), a run as data (``phases``), several ranks (``ranks``).
 - ``adaptive``: what metrics and overflows change.
 - ``schedules``: what the value is at a progress.
 - ``number``: the object that MLX takes for a number: its protocol, its arithmetic, and
@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from .tools.plotting import plot as plot
     from .tools.recording import Recorder as Recorder
     from .tools.registry import register as register
+    from .training.ranks import sync_ranks as sync_ranks
 
 _LATER = {
     "DynamicLossScale": "adaptive.loss_scale",
@@ -124,6 +125,7 @@ _LATER = {
     "plot": "tools.plotting",
     "Recorder": "tools.recording",
     "register": "tools.registry",
+    "sync_ranks": "training.ranks",
 }
 """Where the names are that are loaded when they are first used."""
 

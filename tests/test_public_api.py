@@ -84,6 +84,7 @@ def test_the_public_names() -> None:
         "plot",
         "recompute_batch_norm",
         "register",
+        "sync_ranks",
         "to_config",
     }
 

@@ -136,6 +136,10 @@ class DynamicLossScale(Schedule):
     def unscale(self, grads: Tree) -> tuple[Tree, mx.array]:
         """Return the gradients of the loss itself, and whether all of them are finite.
 
+        On several ranks it is whether those of all ranks are, so that every rank makes or
+        skips the step. Gradients may be averaged before or after, or be the rank's shard of
+        all; every rank must call it.
+
         Args:
             grads: The gradients of ``scale * loss``: a tree of arrays.
 
@@ -149,8 +153,10 @@ class DynamicLossScale(Schedule):
             way_out, wrong = "Pass what value_and_grad returned.", bool(leaves)
             checks.fail("grads", "a tree of arrays", grads, way_out, wrong_type=wrong)
         finite = mx.stack([mx.isfinite(array).all() for array in leaves]).all()
+        finite, leaves = _on_all_ranks(finite, leaves)
+        in_order = iter(leaves)
         unscaled: Tree = tree_map(
-            lambda array: (array.astype(mx.float32) * inverse).astype(array.dtype), grads
+            lambda array: (next(in_order).astype(mx.float32) * inverse).astype(array.dtype), grads
         )
         return unscaled, finite
 
@@ -252,6 +258,17 @@ class DynamicLossScale(Schedule):
     def remember(self, memory: dict[str, mx.array]) -> None:
         """Take a scale and a number of steps."""
         self._cell.arrays.update(memory)
+
+
+def _on_all_ranks(finite: mx.array, grads: list[mx.array]) -> tuple[mx.array, list[mx.array]]:
+    """Return whether a bool is true on all ranks, and gradients that wait for that.
+
+    Whoever averages them reduces after it then, on each rank, whatever is evaluated first.
+    """
+    if mx.distributed.init().size() == 1:
+        return finite, grads
+    overflows = mx.distributed.all_sum(mx.logical_not(finite).astype(mx.int32))
+    return overflows == 0, mx.depends(grads, overflows)
 
 
 def _item(array: Any) -> float:

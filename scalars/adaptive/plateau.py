@@ -66,7 +66,12 @@ class ReduceOnPlateau(Adaptive):
         >>> plateau.memory
         {'best': 0.5, 'bad': 0, 'cooldown': 0, 'reductions': 1}
 
-    On several ranks observe the metric averaged over them, so that all ranks do the same.
+    On several ranks observe the metric averaged over them, so that all ranks do the same:
+
+        >>> import mlx.core as mx
+        >>> loss, ranks = mx.array(0.5), mx.distributed.init().size()
+        >>> float(lr.observe(mx.distributed.all_sum(loss) / ranks))
+        0.05
 
     [1]: PyTorch's ``ReduceLROnPlateau`` (with ``eps=0``); optax's ``reduce_on_plateau``.
     """

@@ -65,7 +65,12 @@ class ThresholdSwitch(Adaptive):
         >>> [float(weight.observe(loss)) for loss in (2.0, 0.4, 2.0)]
         [0.0, 0.25, 0.25]
 
-    On several ranks observe the metric averaged over them, so that all ranks do the same.
+    On several ranks observe the metric averaged over them, so that all ranks do the same:
+
+        >>> import mlx.core as mx
+        >>> loss, ranks = mx.array(0.3), mx.distributed.init().size()
+        >>> float(weight.observe(mx.distributed.all_sum(loss) / ranks))
+        0.25
 
     [1]: fast.ai moves to the next loss when a criterion is met.
     """

@@ -29,7 +29,7 @@ class Steps:
 
     def __init__(self, read: Callable[[], mx.array], horizon: Any = None) -> None:
         self._read = read
-        self._horizon = horizon
+        self.horizon = horizon
         self._known: tuple[mx.array | None, int] = (None, 0)
         self._progress = (-1, 0.0)
 
@@ -81,14 +81,14 @@ class Steps:
         """The progress at the step now, which may be above 1."""
         step, (known, progress) = self.on_host, self._progress
         if step != known:
-            progress = self._horizon.progress(step)
+            progress = self.horizon.progress(step)
             self._progress = (step, progress)
         return progress
 
     @cached_property
     def progresses(self) -> Sequence[float]:
         """The progress at each step of the run, from 0 to 1."""
-        progresses: Sequence[float] = self._horizon.progresses()
+        progresses: Sequence[float] = self.horizon.progresses()
         return progresses
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -20,6 +20,7 @@ from ..schedules.annealing import Exponential
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+T = TypeVar("T")
 SUGGESTIONS = ("valley", "steepest", "minimum")
 DIVERGED = 4.0
 """How many times its least value the smoothed loss may be before the test stops."""
@@ -136,7 +137,9 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
     Then everything is put back, also after an error: the parameters and other arrays of
     the model, the mode of its modules, the optimizer with its state and MLX's random
     numbers. A rate that is a scalar, or several rates of a ``MultiOptimizer``, are
-    replaced by the one that is tried.
+    replaced by the one that is tried. On several ranks, which must all call it, losses and
+    gradients are averaged: all try the same rates, and stop after the same one, at the latest
+    where the batches of one of them end.
 
     Args:
         model: The model. It is in training mode during the test.
@@ -183,7 +186,7 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
     with _put_back(model, optimizer):
         step = _step(model, optimizer, loss_fn, compile)
         pairs = zip(rates, _again(batches), strict=False)
-        tried, losses, smoothed, over = _run(optimizer, step, pairs, smoothing)
+        tried, losses, smoothed, over = _run(optimizer, step, _on_all_ranks(pairs), smoothing)
         over = over and len(tried) < steps
     if over:
         words.warn(FEW_BATCHES.format(tried=len(tried), steps=steps))
@@ -223,16 +226,32 @@ def _again(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
             yield tuple(batch) if isinstance(batch, (list, tuple)) else (batch,)
 
 
+def _on_all_ranks(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items as long as there is one on every rank."""
+    ranks = mx.distributed.init().size()
+    while True:
+        item = next(items, None)
+        there: Any = mx.distributed.all_sum(mx.array(int(item is not None))).item()
+        if item is None or there < ranks:
+            return
+        yield item
+
+
 def _step(
     model: nn.Module, optimizer: Optimizer, loss_fn: Callable[..., mx.array], compile: bool
 ) -> Callable[..., float]:
     """Return a function that makes a step and returns the loss before it."""
     loss_and_grad = nn.value_and_grad(model, loss_fn)
+    ranks = mx.distributed.init().size()
 
     def step(*batch: Any) -> mx.array:
         loss, grads = loss_and_grad(model, *batch)
+        loss = loss[0] if isinstance(loss, tuple) else loss
+        if ranks > 1:
+            loss = mx.distributed.all_sum(loss.astype(mx.float32)) / ranks
+            grads = nn.average_gradients(grads)
         optimizer.update(model, grads)
-        return loss[0] if isinstance(loss, tuple) else loss  # type: ignore[no-any-return]
+        return loss  # type: ignore[no-any-return]
 
     state: Any = [model.state, optimizer.state, mx.random.state]
     function: Any = step

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import mlx.core as mx
+
 from .. import checks
 from ..training.group import ScalarGroup
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = dict[str, Any]
+RANK = "{rank}"
+"""What stands for the number of the rank in the name of a file."""
 
 
 class Recorder:
@@ -33,6 +37,9 @@ class Recorder:
     of the present step: so ``log`` before ``optimizer.update`` puts a loss beside the values
     of the same step, and after it beside those of the next. What ``observe`` and ``hold`` of
     the group change is changed in the row of the step that comes next.
+
+    On several ranks rank 0 writes a file, and the others write nothing; or each rank writes one
+    of its own, where the name of the file has ``{rank}`` in it, such as "run-{rank}.csv".
 
     Args:
         group: The group to record from now on. Default: ``None``.
@@ -182,7 +189,7 @@ class Recorder:
         """Take the rows that were saved in place of those that are here, and go on after them.
 
         Args:
-            path: A file that ``save`` wrote.
+            path: A file that ``save`` wrote; with ``{rank}``, that of this rank.
 
         Returns:
             The recorder itself.
@@ -192,8 +199,9 @@ class Recorder:
             TypeError: Something in it is of the wrong type.
             OSError: The file cannot be read.
         """
+        path = of_rank(path)
         name, way_out = f"the file {str(path)!r}", "Load a file that Recorder.save wrote."
-        text = Path(path).read_bytes()
+        text = path.read_bytes()
         try:
             data = json.loads(text.decode())
         except (ValueError, RecursionError) as error:
@@ -232,17 +240,31 @@ class Recorder:
         return draw(curves, x, ax, log, [])
 
 
-@contextmanager
-def replacing(path: str | Path) -> Iterator[IO[str]]:
-    """Open a file beside ``path``, which takes its place if nothing goes wrong."""
+def of_rank(path: str | Path) -> Path:
+    """Return a path with the number of this rank in place of ``{rank}``."""
     if not isinstance(path, (str, os.PathLike)):
         way_out = "Pass the name of a file."
         checks.fail("path", "a str or a Path", path, way_out, wrong_type=True)
-    part = Path(f"{os.fspath(path)}.{os.getpid()}.part")
+    name = os.fspath(path)
+    return Path(name.replace(RANK, str(mx.distributed.init().rank())) if RANK in name else name)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[IO[str]]:
+    """Open a file beside ``path``, which takes its place if nothing goes wrong.
+
+    What is not a file of each rank is written by rank 0 alone.
+    """
+    target = of_rank(path)
+    if target == Path(path) and mx.distributed.init().rank():
+        with Path(os.devnull).open("w", encoding="utf-8") as nothing:
+            yield nothing
+        return
+    part = Path(f"{target}.{os.getpid()}.part")
     try:
         with part.open("w", newline="", encoding="utf-8") as file:
             yield file
-        part.replace(path)
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 

@@ -138,7 +138,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         """Tell every adaptive scalar in the group a metric, or none if one of them fails.
 
         On several ranks observe the metric averaged over them, so that all ranks do the
-        same.
+        same: ``mx.distributed.all_sum(loss) / mx.distributed.init().size()``.
 
         Args:
             metric: What they are driven by, such as the loss on held-out data.
@@ -151,10 +151,14 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             TypeError: ``metric`` is not a real number.
 
         Example:
+            >>> import mlx.core as mx
             >>> from scalars import ReduceOnPlateau, ScalarGroup
             >>> group = ScalarGroup(lr=ReduceOnPlateau(1.0, factor=0.5, patience=0))
             >>> group.observe(0.3).observe(0.4).snapshot()
             {'lr': 0.5}
+            >>> loss, ranks = mx.array(0.5), mx.distributed.init().size()
+            >>> group.observe(mx.distributed.all_sum(loss) / ranks).snapshot()
+            {'lr': 0.25}
         """
         observe_all("the group", self._leaves, metric)
         return self._changed()
@@ -238,6 +242,11 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
     def step(self) -> int | None:
         """The steps that are done, where an optimizer drives the group; or else ``None``."""
         return None if self._steps is None else self._steps.on_host
+
+    @property
+    def horizon(self) -> Horizon | None:
+        """The length of the run, where an optimizer drives the group; or else ``None``."""
+        return None if self._steps is None else self._steps.horizon
 
     def snapshot(self) -> dict[str, float]:
         """Return the values now, as floats by name: what to log."""
@@ -341,6 +350,38 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             reached, self._finished = self.progress, False
             yield item
         self._finished = True
+
+    def check_ranks(self, model: Any = None) -> ScalarGroup:
+        """Raise, on every rank, if the ranks do not hold the same.
+
+        Compared are the scalars: their arguments, progress and values, what they have observed,
+        and the step and the horizon of the optimizer that drives them; and all bits of a
+        model's parameters, by checksums of 32 bits. Every rank must call it, at the same
+        place, such as every hundredth step: it waits for the device and reduces some bytes. On
+        one rank nothing is done.
+
+        Args:
+            model: A model, or a tree of arrays such as ``model.trainable_parameters()`` (the
+                statistics of a batch norm are each rank's own) or ``optimizer.state``.
+                Default: ``None``, only the scalars.
+
+        Returns:
+            The group itself.
+
+        Raises:
+            ValueError: Something differs. The error names it, and says what each rank has.
+            TypeError: ``model`` is neither a model nor a tree of arrays.
+
+        Example:
+            >>> import mlx.nn as nn
+            >>> from scalars import Linear, ScalarGroup
+            >>> group, model = ScalarGroup(lr=Linear(1.0, 0.0)), nn.Linear(2, 1)
+            >>> group.update(0.25).check_ranks(model).snapshot()
+            {'lr': 0.75}
+        """
+        from .ranks import check_ranks
+
+        return check_ranks(self, model)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where every scalar is, in plain numbers that JSON can hold.

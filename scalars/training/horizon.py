@@ -45,6 +45,14 @@ class Horizon:
         >>> horizon.fraction(epochs=1)
         0.1
         >>> lr = Warmup(CosineAnnealing(1e-3), horizon.fraction(steps=50))
+
+    On several ranks a step is one of all ranks, and a rank may have a batch more than another:
+    all have as many steps as the one with the fewest batches, or their progress parts.
+
+        >>> import mlx.core as mx
+        >>> batches = range(250)  # of this rank
+        >>> steps = int(mx.distributed.all_min(mx.array(len(batches))).item())
+        >>> horizon, batches = Horizon(steps), batches[:steps]
     """
 
     total_steps: int

@@ -1,0 +1,315 @@
+"""Several ranks: whether all hold the same, and what one of them holds for all.
+
+A scalar is a function of the progress, so ranks that do the same have the same values, and
+nothing is communicated for them. What is here is for when they may not have done the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from struct import unpack
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from .. import checks
+from ..number.together import Loadable, load_all
+from .group import ScalarGroup
+
+NAMED = 10
+"""How many of the names that differ an error lists."""
+AT_ONCE = 2**22
+"""How many words of the weights are worked on at once, and copied to one place before."""
+DTYPES = {str(value): value for value in vars(mx).values() if isinstance(value, mx.Dtype)}
+PLAIN = (bool, int, float, str, type(None))
+FACTORS = tuple([mx.array(factor, mx.uint32) for factor in (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35)])
+"""Odd numbers whose multiples spread over all bits: those of MurmurHash3 and xxHash."""
+
+
+def check_ranks(group: ScalarGroup, model: Any = None) -> ScalarGroup:
+    """Raise if the ranks do not hold the same: see ``ScalarGroup.check_ranks``."""
+    arrays = _arrays(model)
+    ranks = mx.distributed.init().size()
+    if ranks == 1:
+        return group
+    facts = _facts(group)
+    for name, array in arrays.items():
+        facts[f"model.{name}"] = f"{array.dtype} {array.shape}"
+    sums = [_checksum(*[arrays[name] for name in batch]) for batch in _batches(arrays)]
+    known = json.dumps([facts, mx.stack(sums).tolist() if sums else []])
+    digest = unpack("4I", blake2b(known.encode(), digest_size=16).digest())
+    first, *others = _gathered(mx.array(digest, mx.uint32))
+    if any(other != first for other in others):
+        for name, array in arrays.items():
+            facts[f"model.{name}"] += f" {_checksum(array).item():08x}"
+        _refuse_differences([json.loads(text) for text in _texts(json.dumps(facts))])
+    return group
+
+
+def _refuse_differences(tables: list[dict[str, Any]]) -> None:
+    """Raise ``ValueError`` with the names of what is not the same in all tables."""
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    by_rank = {name: [table.get(name) for table in tables] for name in names}
+    apart = {
+        name: of for name, of in by_rank.items() if len({json.dumps(value) for value in of}) > 1
+    }
+    if apart:
+        listed = ", ".join([*apart][:NAMED])
+        more = f" and {len(apart) - NAMED} more" if len(apart) > NAMED else ""
+        way_out = "Make them alike, or have sync_ranks(group, model, optimizer) give all rank 0's."
+        rule = f"the same on all {len(tables)} ranks"
+        checks.fail(listed + more, rule, apart, way_out)
+
+
+def sync_ranks(group: ScalarGroup, model: Any = None, optimizer: Any = None) -> ScalarGroup:
+    """Give every rank the scalars, the weights and the optimizer's state of rank 0, bit for bit.
+
+    For use after rank 0 alone has loaded a checkpoint, or where the ranks have begun apart.
+    Every rank must call it. Containers stay the objects that they are, so that functions
+    which were compiled before go on with what rank 0 has. On one rank nothing is done.
+
+    Args:
+        group: The scalars: what ``attach`` returned, if they ride in the optimizer's state.
+        model: The model, whose parameters are given, frozen ones too. Default: ``None``.
+        optimizer: The optimizer, whose state is given: its step, and what it keeps of each
+            parameter. Default: ``None``.
+
+    Returns:
+        The group itself.
+
+    Raises:
+        ValueError: The group or the model of a rank is not made as that of rank 0, or
+            ``group`` is not what ``attach(optimizer)`` returned: every rank raises, and
+            nothing is changed.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> import mlx.nn as nn
+        >>> from scalars import Linear, ScalarGroup, sync_ranks
+        >>> group, model = ScalarGroup(lr=Linear(0.1, 0.0)), nn.Linear(2, 1)
+        >>> if mx.distributed.init().rank() == 0:  # where the checkpoint is
+        ...     _ = group.load_state_dict({"lr": {"progress": 0.5}})
+        >>> sync_ranks(group, model).check_ranks(model).snapshot()
+        {'lr': 0.05}
+    """
+    _check_types(group, model, optimizer)
+    world = mx.distributed.init()
+    if world.size() == 1:
+        return group
+    if optimizer is not None:  # what was cut off from the state is linked again
+        optimizer.state = optimizer.state
+    leaves = {id(leaf._cell.arrays) for scalar in group.values() for leaf in scalar.leaves}
+    state = {} if optimizer is None else optimizer.state
+    held = {
+        "model": _named(_parameters(model), set()),
+        "optimizer": _named(state, leaves),  # but for the scalars in it
+    }
+    described = {part: {k: _described(v) for k, v in of.items()} for part, of in held.items()}
+    mine = json.dumps({"scalars": group.state_dict(), **described})
+    first = json.loads(_texts(mine if world.rank() == 0 else "")[0])
+    loadables: list[Loadable] = []
+    complaint = ""
+    try:
+        loadables = _loadables(group, first["scalars"])
+        _check_fits(described["model"], first["model"])
+    except (ValueError, TypeError) as error:
+        complaint = str(error)
+    for rank, text in enumerate(_texts(complaint)):
+        if text:
+            raise ValueError(f"sync_ranks on rank {rank}: {text}")
+    model_given, state_given = [_given(held[part], first[part]) for part in held]
+    if world.rank():
+        if model is not None:
+            model.update(model_given)
+        if optimizer is not None:
+            _put(state, state_given, leaves)
+        load_all(loadables)
+    return group
+
+
+def _check_types(group: Any, model: Any, optimizer: Any) -> None:
+    if not isinstance(group, ScalarGroup):
+        way_out = "Pass what attach returned, or ScalarGroup(lr=lr)."
+        checks.fail("group", "a ScalarGroup", group, way_out, wrong_type=True)
+    if model is not None and not isinstance(model, nn.Module):
+        way_out = "Call sync_ranks(group, model, optimizer)."
+        checks.fail("model", "an mlx.nn.Module", model, way_out, wrong_type=True)
+    if optimizer is not None and not isinstance(getattr(optimizer, "state", None), dict):
+        way_out = "Call sync_ranks(group, model, optimizer)."
+        checks.fail("optimizer", "an MLX optimizer", optimizer, way_out, wrong_type=True)
+    attachment = getattr(optimizer, "_attachment", None)
+    if attachment is not None and attachment.group is not group:
+        way_out = "Pass group = attach(optimizer)."
+        checks.fail("group", "what attach returned for the optimizer", group, way_out)
+
+
+# What a rank holds --------------------------------------------------------------
+
+
+def _facts(group: ScalarGroup) -> dict[str, Any]:
+    """Return what there is to know of the scalars, by name, in what JSON can hold."""
+    facts: dict[str, Any] = {}
+    for name, scalar in group.items():
+        known = {**scalar.state_dict(), "value": float(scalar)}
+        facts.update(tree_flatten({name: known}))
+        # The repr of a function has its address, which is another one in each process.
+        made_of = [re.sub(r" at 0x[0-9a-fA-F]+", "", repr(leaf)) for leaf in scalar.leaves]
+        facts[f"{name}.made_of"] = made_of
+    if group.step is not None:
+        facts.update({"step": group.step, "horizon": repr(group.horizon)})
+    return facts
+
+
+def _arrays(model: Any) -> dict[str, mx.array]:
+    """Return the arrays of a model, or of a tree, by name."""
+    if model is None:
+        return {}
+    arrays = {k: v for k, v in _named(_parameters(model), set()).items() if isinstance(v, mx.array)}
+    if not arrays:
+        way_out = "Pass the model, or such as [model.trainable_parameters(), optimizer.state]."
+        checks.fail("model", "a model, or a tree of arrays", model, way_out, wrong_type=True)
+    return arrays
+
+
+def _parameters(model: Any) -> Any:
+    """Return the parameters of a model; none without one; a tree is what it is."""
+    if model is None:
+        return {}
+    return model.parameters() if isinstance(model, nn.Module) else model  # type: ignore[no-untyped-call]
+
+
+def _named(tree: Any, but: set[int]) -> dict[str, Any]:
+    """Return the arrays and plain values in a tree by name, but for some of its containers."""
+    flat: Any = tree_flatten(tree, is_leaf=lambda node: id(node) in but)
+    return {name: leaf for name, leaf in flat if isinstance(leaf, (mx.array, *PLAIN))}
+
+
+def _described(leaf: Any) -> list[Any]:
+    """Return the dtype and the shape of an array; no dtype, and a plain value."""
+    if isinstance(leaf, mx.array):
+        return [str(leaf.dtype), list(leaf.shape)]
+    return ["", leaf]
+
+
+def _loadables(group: ScalarGroup, state: Mapping[str, Any]) -> list[Loadable]:
+    """Return what to load from the state of rank 0; checked, and nothing changed."""
+    checks.keys("the scalars of rank 0", state, group)
+    found = [one for name, scalar in group.items() for one in scalar.loadable(state[name])]
+    loadables = []
+    for leaf, progress, memories in found:
+        by_step = group.step is not None and not leaf.on_device  # which comes with the state
+        if not by_step and progress is not None:
+            leaf.prepare(progress)
+        loadables.append((leaf, None if by_step else progress, memories))
+    return loadables
+
+
+def _check_fits(mine: Mapping[str, Any], first: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless two models have parameters of the same names and shapes."""
+    for name in {**first, **mine}:
+        here, there = mine.get(name, [None, None])[1], first.get(name, [None, None])[1]
+        if here != there:
+            way_out = "Make the same model on all ranks."
+            checks.fail(f"the shape of model.{name}", f"{there}, as on rank 0", here, way_out)
+
+
+def _put(now: Any, given: Any, but: set[int]) -> None:
+    """Make a dict or list what is ``given``, and keep the containers that are in both."""
+    if isinstance(now, dict):
+        for key in [key for key in now if key not in given and _named(now[key], but)]:
+            del now[key]
+    for key, value in given.items() if isinstance(given, dict) else enumerate(given):
+        here: Any = now.get(key) if isinstance(now, dict) else now[key]
+        both = [isinstance(here, kind) and isinstance(value, kind) for kind in (dict, list)]
+        if both[0] or (both[1] and len(here) == len(value)):
+            _put(here, value, but)
+        else:
+            now[key] = value
+
+
+# Bits ---------------------------------------------------------------------------
+
+
+def _words(array: mx.array) -> mx.array:
+    """Return the bits of an array as a row of integers, the last one filled up with zeros."""
+    if not array.size:
+        return mx.zeros((0,), mx.uint32)
+    octets = array.reshape(-1).view(mx.uint8)
+    if rest := -octets.size % 4:
+        octets = mx.pad(octets, (0, rest))
+    return octets.view(mx.uint32)
+
+
+def _given(mine: Mapping[str, Any], described: Mapping[str, Any]) -> Any:
+    """Return the tree of rank 0, which the others have described."""
+    leaves = {name: value for name, (dtype, value) in described.items() if not dtype}
+    of = {name: mx.zeros(x, DTYPES[kind]) for name, (kind, x) in described.items() if kind}
+    for names in _batches(of):
+        sizes = [-(-of[name].nbytes // 4) for name in names]
+        words = mx.zeros((sum(sizes),), mx.uint32)
+        if not mx.distributed.init().rank():
+            words = mx.concatenate([_words(mine[name]) for name in names])
+        # A sum of integers, of which all are 0 but those of rank 0, changes no bit.
+        words = mx.distributed.all_sum(words)
+        mx.eval(words)  # one batch after the other
+        begin = 0
+        for name, size in zip(names, sizes, strict=True):
+            octets = words[begin : begin + size].view(mx.uint8)[: of[name].nbytes]
+            if of[name].size:
+                leaves[name] = octets.view(of[name].dtype).reshape(of[name].shape)
+            begin += size
+    return tree_unflatten([(name, leaves.get(name, of.get(name))) for name in described])
+
+
+def _batches(arrays: Mapping[str, mx.array]) -> Iterator[list[str]]:
+    """Yield the names of arrays by the batch: of many small ones, or of one that is large."""
+    batch: list[str] = []
+    size = 0
+    for name, array in arrays.items():
+        batch.append(name)
+        size += array.size
+        if size >= AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _checksum(*arrays: mx.array) -> mx.array:
+    """Return a checksum of all bits and their places: a sum modulo 2**32, exact in any order."""
+    words = mx.concatenate([_words(array) for array in arrays])
+    total = mx.array(0, mx.uint32)
+    for begin in range(0, words.size, AT_ONCE):
+        total = total + mx.sum(_mixed(words[begin : begin + AT_ONCE], begin))
+    return total
+
+
+def _mixed(words: mx.array, begin: int) -> mx.array:
+    """Return words as different from each other as words and places are: MurmurHash3's end.
+
+    It is not compiled: ranks of one machine would make the same kernel at the same time.
+    """
+    places = mx.arange(begin, begin + words.size, dtype=mx.uint32)
+    mixed = (words ^ (places * FACTORS[0])) * FACTORS[1]
+    return (mixed ^ (mixed >> 16)) * FACTORS[2]
+
+
+def _gathered(row: mx.array) -> list[list[int]]:
+    """Return the row of each rank: of the same length on all."""
+    rows: Any = mx.distributed.all_gather(row[None]).tolist()
+    return rows  # type: ignore[no-any-return]
+
+
+def _texts(text: str) -> list[str]:
+    """Return the text of each rank."""
+    data = text.encode()
+    lengths = [length for (length,) in _gathered(mx.array([len(data)], mx.uint32))]
+    padded = mx.array(list(data.ljust(max(*lengths, 1), b" ")), mx.uint8)
+    rows = zip(_gathered(padded), lengths, strict=True)
+    return [bytes(row[:length]).decode() for row, length in rows]
