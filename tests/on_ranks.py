@@ -9,6 +9,7 @@ import faulthandler
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,10 @@ OVERFLOWS = (2, 5)
 Found = dict[str, Any]
 
 
-def share(step: int, rank: int) -> tuple[mx.array, mx.array]:
+def share(step: int, rank: int) -> list[mx.array]:
     """Return the batch of a rank at a step."""
     x = mx.random.normal((8, 6), key=mx.random.key(100 * step + rank))
-    return x, mx.sin(x[:, :1])
+    return [x, mx.sin(x[:, :1])]
 
 
 def averaged(shares: list[Any], ranks: int) -> Any:
@@ -72,7 +73,7 @@ class Training:
     def state(self) -> list[Any]:
         return [self.model.state, self.optimizer.state]
 
-    def gradients(self, x: mx.array, y: mx.array, overflow: bool) -> Any:
+    def gradients(self, x: mx.array, y: mx.array, factor: mx.array) -> Any:
         """Return the loss and its gradients, scaled, from a forward pass in float16."""
         kept = self.model.parameters()
 
@@ -80,17 +81,16 @@ class Training:
             self.model.update(tree_map(lambda p: p.astype(mx.float16), parameters))
             out = self.model(x.astype(mx.float16)).astype(mx.float32)
             self.model.update(kept)
-            factor = 1e30 if overflow else 1.0
             return self.scale * mx.square((out - y) * factor).mean()
 
         return mx.value_and_grad(loss)(self.model.trainable_parameters())
 
-    def step(self, at: int, unscale_first: bool) -> tuple[mx.array, mx.array]:
+    def step(self, batches: list[list[mx.array]], unscale_first: bool) -> tuple[mx.array, mx.array]:
         """Make a step; return the loss and whether it was finite."""
         quantum = 2.0**-12 if unscale_first else 2.0**-4
         losses, shares, finites = [], [], []
-        for rank in self.mine:
-            loss, grads = self.gradients(*share(at, rank), at in OVERFLOWS and rank == 1)
+        for batch in batches:
+            loss, grads = self.gradients(*batch)
             if unscale_first:
                 grads, finite = self.scale.unscale(grads)
                 finites.append(finite)
@@ -106,16 +106,15 @@ class Training:
 
     def train(self, first: int, last: int, unscale_first: bool, compiled: bool) -> list[bool]:
         """Train; return which steps were finite."""
+        step = partial(self.step, unscale_first=unscale_first)
+        run = mx.compile(step, inputs=self.state, outputs=self.state) if compiled else step
         finites = []
         for at in range(first, last):
             if self.horizon is None:
                 self.group.update(at / (2 * STEPS))
-
-            def step(at: int = at) -> tuple[mx.array, mx.array]:
-                return self.step(at, unscale_first)
-
-            run = mx.compile(step, inputs=self.state, outputs=self.state) if compiled else step
-            loss, finite = run()
+            factors = [1e30 if at in OVERFLOWS and rank == 1 else 1.0 for rank in self.mine]
+            shares = [share(at, rank) for rank in self.mine]
+            loss, finite = run([[*one, mx.array(f)] for one, f in zip(shares, factors)])
             mx.eval(self.state)
             self.group.observe(loss)
             finites.append(finite.item())
@@ -146,8 +145,9 @@ def loss_scale(
     mine: range, ranks: int, unscale_first: bool, compiled: bool, horizon: bool
 ) -> Found:
     training = Training(mine, ranks, horizon)
-    last = OVERFLOWS[0] + 1 if compiled else STEPS
-    finites = training.train(0, last, unscale_first, compiled)
+    if compiled:
+        training.optimizer.init(training.model.trainable_parameters())  # one trace
+    finites = training.train(0, STEPS, unscale_first, compiled)
     training.group.check_ranks([training.model.parameters(), training.optimizer.state])
     return {**arrays_of(training), "finites": finites}
 
@@ -331,23 +331,34 @@ SAVED = {"progress": 0.5, "observed": [{"best": 0.5, "bad": 0, "cooldown": 0, "r
 def range_test(mine: range, ranks: int, compile: bool) -> Found:
     """The loss of rank 1 is infinite where that of the others is not."""
     mx.random.seed(0)
-    model = nn.Linear(6, 1)
-    weights = mx.array(model.weight)
-    batches = [[share(at, rank) for rank in mine] for at in range(30)]
+    model, optimizer = nn.Linear(6, 1), optim.SGD(0.0)
 
-    def loss_fn(model: Any, *batch: Any) -> mx.array:
-        loss = mx.array(0.0)
-        for rank, (x, y) in zip(mine, batch):
-            size = mx.stop_gradient(mx.abs(model.weight).max())
-            bad = mx.where((size > 5) & (rank == 1), mx.inf, 1.0)
-            loss = loss + mx.square(model(x) - y).mean() * bad
-        return loss / len(mine)
+    def loss_fn(model: Any, x: mx.array, y: mx.array, bad: mx.array) -> mx.array:
+        large = mx.stop_gradient(mx.abs(model.weight).max()) > 5
+        return mx.square(model(x) - y).mean() * mx.where(large, bad, 1.0)
 
-    test = find_learning_rate(
-        model, optim.SGD(0.0), loss_fn, batches, start=1e-3, steps=25, compile=compile
-    )
-    same = mx.array_equal(weights, model.weight).item()
-    return {"rates": test.learning_rates, "losses": test.losses, "put back": same}
+    def batch(at: int, rank: int) -> list[mx.array]:
+        return [*share(at, rank), mx.array(mx.inf if rank == 1 else 1.0)]
+
+    if len(mine) == 1:
+        weights = mx.array(model.weight)
+        batches = [batch(at, mine[0]) for at in range(30)]
+        test = find_learning_rate(
+            model, optimizer, loss_fn, batches, start=1e-3, steps=25, compile=compile
+        )
+        same = mx.array_equal(weights, model.weight).item()
+        return {"rates": test.learning_rates, "losses": test.losses, "put back": same}
+    rates, losses = [], []  # by hand
+    for at in range(25):
+        optimizer.learning_rate = 1e-3 * 1e4 ** (at / 24)
+        of = [nn.value_and_grad(model, loss_fn)(model, *batch(at, rank)) for rank in mine]
+        loss, grads = averaged(of, ranks)
+        if not mx.isfinite(loss).item():
+            break
+        rates.append(optimizer.learning_rate.item())
+        losses.append(loss.item())
+        optimizer.update(model, grads)
+    return {"rates": rates, "losses": losses, "put back": True}
 
 
 def few_batches(rank: int) -> Found:

@@ -123,10 +123,9 @@ def what_is_not_made_alike_is_refused_on_every_rank(run: Run) -> None:
     for rank in run.of("refused")[0]:
         assert rank["refused/model untouched"] is True
         assert rank["refused/group untouched"] is True
-        assert (
-            "the shape of model.bias must be [2], as on rank 0, got [3]" in (rank["refused/model"])
+        assert rank["refused/model"].startswith(
+            "sync_ranks on rank 1: the shape of model.weight must be [2, 2], as on rank 0, got"
         )
-        assert rank["refused/model"].startswith("sync_ranks on rank 1: the shape")
         assert "the scalars of rank 0 must be a mapping with 'lr', 'wd'" in rank["refused/group"]
 
 
@@ -170,9 +169,11 @@ def the_range_test_is_one_test(run: Run) -> None:
     for rank in found:
         assert_equal(rank, found[0])
         for name, value in alone.items():
-            if isinstance(value, list) and len(found) == 2:
+            if name.endswith("rates"):  # float32, as the optimizer has them
+                assert rank[name] == pytest.approx(value, rel=1e-7)
+            elif name.endswith("losses") and len(found) == 2 and "compile=False" in name:
                 assert rank[name] == value
-            elif isinstance(value, list):  # a sum of four, in another order
+            elif name.endswith("losses"):  # a sum of four, or a kernel, has another order
                 assert rank[name] == pytest.approx(value, rel=1e-5)
             else:
                 assert rank[name] is value is True
