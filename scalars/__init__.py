@@ -44,7 +44,6 @@ from .number.arithmetic import clip as clip
 from .number.arithmetic import maximum as maximum
 from .number.arithmetic import minimum as minimum
 from .number.scalar import ScheduledScalar as ScheduledScalar
-from .number.table import ByStep as ByStep
 from .optimizers.attach import attach as attach
 from .optimizers.attach import detach as detach
 from .schedules.annealing import Constant as Constant
@@ -72,6 +71,7 @@ from .schedules.stepwise import MultiStepDecay as MultiStepDecay
 from .schedules.stepwise import PiecewiseConstant as PiecewiseConstant
 from .schedules.stepwise import PiecewiseInterpolate as PiecewiseInterpolate
 from .schedules.stepwise import StepDecay as StepDecay
+from .table import ByStep as ByStep
 from .training.group import ScalarGroup as ScalarGroup
 from .training.horizon import Horizon as Horizon
 from .training.phases import Phase as Phase

@@ -67,7 +67,7 @@ class Schedule(Leaf):
 
     def __post_init__(self) -> None:
         cls = type(self)
-        for name, checks_of_field in field_checks(cls).items():  # type: ignore[arg-type]
+        for name, checks_of_field in field_checks(cls).items():
             for check in checks_of_field:
                 value = check(f"{name} of {cls.__name__}", getattr(self, name))
                 setattr(self, name, value)
