@@ -10,7 +10,8 @@ What it offers; each has its own help, such as ``help(scalars.Warmup)``:
   PiecewiseInterpolate, CosineAnnealingWarmRestarts, Cyclic, OneCycle, LambdaValue.
 - Schedules made of schedules: Warmup, WarmupStableDecay, Sequence, Repeat, Reversed,
   Truncated, Warp; arithmetic, minimum, maximum, clip.
-- Driven by metrics and gradients: ReduceOnPlateau, ThresholdSwitch, DynamicLossScale.
+- Driven by metrics and gradients: ReduceOnPlateau, ThresholdSwitch, EarlyStopping,
+  DynamicLossScale.
 - Optimizers: attach, detach, layer_optimizer, layer_scales, no_decay; ScheduleFreeAdamW,
   ScheduleFreeSGD, recompute_batch_norm.
 - A run: ScalarGroup, Horizon, Phases, Phase.
@@ -30,8 +31,8 @@ The package, from the top down; a part imports only from those below it:
 - ``schedules``: what the value is at a progress.
 - ``number``: the object that MLX takes for a number: its protocol, its arithmetic, and
   where its value is kept.
-- ``checks``, ``functions``, ``table``, ``sketch`` and ``words``: what all parts build on, and
-  what knows no scalar. The rules for arguments and the elementary functions also serve
+- ``checks``, ``functions``, ``listing``, ``table``, ``sketch`` and ``words``: what all parts
+  build on, and what knows no scalar. The rules for arguments and the elementary functions also serve
   schedules that are written outside of the package.
 
 What not every run needs is loaded when it is first used.

@@ -20,7 +20,7 @@ from .helpers import public_names
 
 PACKAGE = Path(scalars.__file__).parent
 LAYERS = ["number", "schedules", "adaptive", "training", "optimizers", "tools"]
-BASE = {"checks", "functions", "sketch", "table", "words"}
+BASE = {"checks", "functions", "listing", "sketch", "table", "words"}
 """What every layer may import: files at the top of the package, which import no layer."""
 MODULES = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -219,9 +219,9 @@ def test_help_names_everything_on_a_few_screens() -> None:
 
 def test_dir_shows_what_a_user_calls() -> None:
     """Of the instance, and of its class, as completion in Python and IPython looks there."""
-    numbers = {"as_integer_ratio", "imag", "is_integer", "item", "real"}
+    numbers = {"as_integer_ratio", "conjugate", "imag", "is_integer", "item", "real"}
     calls = {"array", "astype", "at", "by_step", "dtype", "load_state_dict", "observe"}
-    calls |= {"progress", "state", "state_dict", "update"} | numbers
+    calls |= {"held", "hold", "progress", "release", "state", "state_dict", "update"} | numbers
     lr = scalars.Warmup(scalars.CosineAnnealing(1e-3), 0.1)
     assert shown(lr) == calls | {"curve", "fraction", "schedule", "start"}
     assert shown(type(lr)) == shown(1 - lr) == calls
@@ -241,15 +241,33 @@ def test_dir_shows_what_a_user_calls() -> None:
             return self.peak / 2
 
     assert shown(Own(1.0)) == calls | {"peak", "half"}
-    for owned in (lr, 1 - lr, plateau, scale, Own(1.0)):
+    stopping = scalars.EarlyStopping()
+    fields = set(stopping._arguments())
+    assert shown(stopping) - calls - fields == {"best", "improved", "memory", "patience_left"}
+    for owned in (lr, 1 - lr, plateau, scale, stopping, Own(1.0)):
         assert all(hasattr(owned, name) for name in dir(owned))
     offered = Completer({"lr": lr})
     lines = list(takewhile(bool, (offered.complete("lr.", i) for i in count())))
     assert {line[3:].rstrip("()") for line in lines if line} == shown(lr)
     mapping = {"get", "items", "keys", "values"}
     group = {"observe", "progress", "snapshot", "state", "state_dict", "load_state_dict"}
-    group |= {"step", "subscribe", "track", "update"} | mapping
+    group |= {"held", "hold", "release", "step", "subscribe", "track", "update"} | mapping
     assert shown(scalars.ScalarGroup(lr=lr)) == group
+
+
+SCALARS = {
+    name: value
+    for name, value in public_names().items()
+    if inspect.isclass(value) and issubclass(value, scalars.ScheduledScalar)
+}
+
+
+@pytest.mark.parametrize("name", SCALARS)
+def test_dir_shows_what_the_docstring_uses(name: str) -> None:
+    """So that what is added to a class and shown in its example is offered at a prompt."""
+    examples = "\n".join(re.findall(r"(?:>>>|\.\.\.) (.*)", SCALARS[name].__doc__ or ""))
+    used = set(re.findall(r"\.([a-z]\w*)", examples)) & set(vars(SCALARS[name]))
+    assert used <= set(dir(SCALARS[name]))
 
 
 def shown(value: object) -> set[str]:

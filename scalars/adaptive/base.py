@@ -25,7 +25,7 @@ class Adaptive(Schedule):
     nested, ``observe`` changes the values of all that are made of it.
     """
 
-    for_users = ("memory",)
+    for_users: ClassVar[tuple[str, ...]] = ("memory",)
     at_first: ClassVar[Mapping[str, int | None]]
     """The memory before the first metric: counts, and ``None`` for a number not known yet."""
     waits_for_warmup: ClassVar[bool] = False

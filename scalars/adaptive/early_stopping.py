@@ -62,6 +62,7 @@ class EarlyStopping(Adaptive):
 
     monotone_pieces = True
 
+    for_users = ("best", "improved", "patience_left")
     at_first: ClassVar = {"best": None, "since": 0}
     counted: ClassVar = "since"
 
