@@ -14,7 +14,7 @@ What it offers; each has its own help, such as ``help(scalars.Warmup)``:
   DynamicLossScale.
 - Optimizers: attach, detach, layer_optimizer, layer_scales, no_decay; ScheduleFreeAdamW,
   ScheduleFreeSGD, recompute_batch_norm.
-- A run: ScalarGroup, Horizon, Phases, Phase.
+- A run: ScalarGroup, Horizon, Phases, Phase; sync_ranks, for several processes.
 - To see and to choose: plot, Recorder, find_learning_rate, LearningRateTest.
 - Text, data and flags: parse, from_config, to_config, from_name, add_arguments,
   from_arguments, register.
@@ -31,9 +31,9 @@ The package, from the top down; a part imports only from those below it:
 - ``schedules``: what the value is at a progress.
 - ``number``: the object that MLX takes for a number: its protocol, its arithmetic, and
   where its value is kept.
-- ``checks``, ``functions``, ``listing``, ``table``, ``sketch`` and ``words``: what all parts
-  build on, and what knows no scalar. The rules for arguments and the elementary functions also serve
-  schedules that are written outside of the package.
+- ``appearance``, ``checks``, ``functions``, ``table``, ``sketch`` and ``words``: what all
+  parts build on, and what knows no scalar. The rules for arguments and the elementary functions
+  also serve schedules that are written outside of the package.
 
 What not every run needs is loaded when it is first used.
 """

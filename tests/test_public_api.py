@@ -20,7 +20,7 @@ from .helpers import public_names
 
 PACKAGE = Path(scalars.__file__).parent
 LAYERS = ["number", "schedules", "adaptive", "training", "optimizers", "tools"]
-BASE = {"checks", "functions", "listing", "sketch", "table", "words"}
+BASE = {"appearance", "checks", "functions", "sketch", "table", "words"}
 """What every layer may import: files at the top of the package, which import no layer."""
 MODULES = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -251,7 +251,17 @@ def test_dir_shows_what_a_user_calls() -> None:
     assert {line[3:].rstrip("()") for line in lines if line} == shown(lr)
     mapping = {"get", "items", "keys", "values"}
     group = {"observe", "progress", "snapshot", "state", "state_dict", "load_state_dict"}
-    group |= {"held", "hold", "release", "step", "subscribe", "track", "update"} | mapping
+    group |= {
+        "check_ranks",
+        "held",
+        "hold",
+        "horizon",
+        "release",
+        "step",
+        "subscribe",
+        "track",
+        "update",
+    } | mapping
     assert shown(scalars.ScalarGroup(lr=lr)) == group
 
 

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from numbers import Real
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
-from ..listing import Listed
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    class _Number(float):
-        """What type checkers take a scalar for: MLX annotates what it accepts as ``float``."""
-
-        def __new__(cls, *arguments: Any, **named: Any) -> Self: ...
-else:
-    _Number = Real  # a float itself would be read by C, once
+from ..appearance import Appearance
 
 
-class Conversions(_Number, metaclass=Listed):
+class Conversions(Appearance):
     """Conversions of the value now: to Python's numbers, to text, to NumPy."""
-
-    def __dir__(self) -> list[str]:
-        return type(self).shown(super().__dir__())
 
     @abstractmethod
     def __float__(self) -> float:

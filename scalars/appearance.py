@@ -1,16 +1,29 @@
-"""Which names of a scalar are shown at a prompt."""
+"""What a scalar looks like: to type checkers, and at a prompt."""
 
 from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Iterable
 from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 PACKAGE = __name__.partition(".")[0]
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    class _Number(float):
+        """What type checkers take a scalar for: MLX annotates what it accepts as ``float``."""
+
+        def __new__(cls, *arguments: Any, **named: Any) -> Self: ...
+else:
+    _Number = Real  # a float itself would be read by C, once
+
 FOR_USERS = (
     "array as_integer_ratio astype at by_step conjugate dtype held hold imag is_integer item "
     "load_state_dict observe progress real release state state_dict update"
 )
+"""What users call of every scalar."""
 
 
 class Listed(ABCMeta):
@@ -35,3 +48,11 @@ class Listed(ABCMeta):
                 others.update(vars(one))
         known |= others - ours
         return [name for name in names if name in known or name.startswith("__")]
+
+
+class Appearance(_Number, metaclass=Listed):
+    """What a scalar looks like: see ``Listed``."""
+
+    def __dir__(self) -> list[str]:
+        """Return those of all names that are shown."""
+        return type(self).shown(super().__dir__())
