@@ -2,22 +2,29 @@
 
 On one machine, with two processes (``mlx.launch`` comes with MLX):
 
-    mlx.launch -n 2 --backend ring $(which python) $(pwd)/examples/distributed.py
+    mlx.launch -n 2 --backend ring --python $(which python) $(pwd)/examples/distributed.py
 
-Every process trains on its share of each batch of scikit-learn's digits and averages the
-gradients with the others. A schedule is a function of the progress, and all processes have
-the same progress: the scalars need no communication. What observes a metric must be told the
-same one everywhere: the loss averaged over the processes. Run by one process it trains on
-the whole batches, with the same result up to rounding.
+On several machines see ``examples/README.md``. Every process trains on its share of each batch
+of scikit-learn's digits and averages the gradients with the others. A schedule is a function of
+the progress, and all processes have the same progress: the scalars need no communication. What
+observes a metric must be told the same one everywhere: the loss averaged over the processes.
+Now and then ``check_ranks`` makes sure that all hold the same. Run by one process it trains on
+the whole batches.
+
+With ``--save run.safetensors --stop 75`` rank 0 saves a checkpoint after 75 steps. With
+``--resume run.safetensors`` rank 0, which alone needs the file, loads it and gives it to all:
+the run goes on bit for bit.
 """
 
 import argparse
+import os
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 from sklearn.datasets import load_digits
 
 from scalars import (
@@ -25,12 +32,15 @@ from scalars import (
     Horizon,
     Linear,
     ReduceOnPlateau,
+    ScalarGroup,
     ScheduleFreeAdamW,
     Warmup,
     attach,
+    sync_ranks,
 )
 
 BATCH = 128
+CHECK_EVERY = 25
 
 
 def digits() -> tuple[mx.array, mx.array]:
@@ -38,50 +48,92 @@ def digits() -> tuple[mx.array, mx.array]:
     return mx.array(images).astype(mx.float32) / 16, mx.array(labels)
 
 
-def main(steps: int, save: Path | None, schedule_free: bool) -> None:
-    world = mx.distributed.init()
-    x, y = digits()
-    mx.random.seed(0)  # the same weights and the same batches everywhere
-    model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
-    plateau = ReduceOnPlateau(CosineAnnealing(1e-2, 1e-4), 0.5, patience=3)
+def save(path: Path, model: nn.Module, optimizer: optim.Optimizer) -> None:
+    parts = {"model": model.parameters(), "optimizer": optimizer.state}
+    mx.save_safetensors(str(path), dict(tree_flatten(parts)))
+
+
+def load(path: Path, model: nn.Module, optimizer: optim.Optimizer) -> None:
+    parts = tree_unflatten(list(mx.load(str(path)).items()))
+    model.update(parts["model"])
+    optimizer.state = parts["optimizer"]
+
+
+def build(schedule_free: bool) -> tuple[nn.Module, optim.Optimizer, ScalarGroup]:
+    dropout = nn.Dropout(Linear(0.0, 0.2))
+    model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), dropout, nn.Linear(64, 10))
+    plateau = ReduceOnPlateau(CosineAnnealing(1e-2, 1e-4), 0.5, patience=10)
     make = ScheduleFreeAdamW if schedule_free else optim.AdamW
     optimizer = make(Warmup(plateau, fraction=0.1), weight_decay=Linear(0.0, 0.1))
     optimizer.init(model.trainable_parameters())
-    smoothing = Linear(0.2, 0.01)
-    group = attach(optimizer, smoothing=smoothing)
+    return model, optimizer, attach(optimizer, model, smoothing=Linear(0.2, 0.01))
+
+
+def train(
+    model: nn.Module, optimizer: optim.Optimizer, group: ScalarGroup, steps: int, stop: int | None
+) -> None:
+    """Train from the step that the optimizer is at, to ``stop`` of so many steps."""
+    world = mx.distributed.init()
+    x, y = digits()
+    key = mx.random.key(1)  # the same batches everywhere
+    batches = list(mx.random.randint(0, len(y), (steps, BATCH), key=key))
+    smoothing = group["smoothing"]
 
     def loss_of(x: mx.array, y: mx.array) -> mx.array:
         return nn.losses.cross_entropy(model(x), y, label_smoothing=smoothing, reduction="mean")
 
     loss_and_grad = nn.value_and_grad(model, loss_of)
-    state = [model.state, optimizer.state]
+    state = [model.state, optimizer.state, mx.random.state]
 
+    @partial(mx.compile, inputs=state, outputs=state)
     def step(x: mx.array, y: mx.array) -> mx.array:
         loss, grads = loss_and_grad(x, y)
         optimizer.update(model, nn.average_gradients(grads))
         return mx.distributed.all_sum(loss) / world.size()
 
-    compiled = mx.compile(step, inputs=state, outputs=state)
-    batches = [mx.random.randint(0, len(y), (BATCH,)) for _ in range(steps)]
-    for batch in group.track(batches, Horizon(steps)):
+    done = int(optimizer.step.item())
+    for batch in group.track(batches[done:stop], Horizon(steps), done):
+        # Each rank drops units of its own, and the same ones after it was resumed.
+        mx.random.seed(done * world.size() + world.rank())
         mine = batch[world.rank() :: world.size()]
-        group.observe(compiled(x[mine], y[mine]))
+        group.observe(step(x[mine], y[mine]))
         mx.eval(state)
+        done += 1
+        if done % CHECK_EVERY == 0:
+            group.check_ranks([model.parameters(), optimizer.state])
+
+
+def main(
+    steps: int, stop: int | None, save_to: Path | None, resume: Path | None, schedule_free: bool
+) -> None:
+    # Processes that were launched together and do not find each other stop here: each would
+    # train as rank 0 of 1.
+    launched = {"MLX_RANK", "OMPI_COMM_WORLD_RANK"} & os.environ.keys()
+    world = mx.distributed.init(strict=bool(launched))
+    mx.random.seed(0)  # the same weights everywhere
+    model, optimizer, group = build(schedule_free)
+    if resume is not None:
+        if world.rank() == 0:
+            load(resume, model, optimizer)
+        sync_ranks(group, model, optimizer)
+    train(model, optimizer, group, steps, stop)
+    if save_to is not None and world.rank() == 0:
+        save(save_to, model, optimizer)
 
     if isinstance(optimizer, ScheduleFreeAdamW):
         optimizer.eval(model)
+    model.eval()
+    x, y = digits()
     accuracy = (model(x).argmax(axis=1) == y).mean().item()
     values = "  ".join(f"{name} {value:.2g}" for name, value in group.snapshot().items())
-    values += f"  reduced {plateau.memory['reductions']} times"
     print(f"rank {world.rank()} of {world.size()}: accuracy {accuracy:.2%}  {values}", flush=True)
-    if save is not None:
-        arrays = {**dict(tree_flatten(model.parameters())), **dict(tree_flatten(optimizer.state))}
-        mx.save_safetensors(str(save / f"rank{world.rank()}of{world.size()}"), arrays)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--save", type=Path)
+    parser.add_argument("--stop", type=int, help="stop after so many steps")
+    parser.add_argument("--save", type=Path, dest="save_to", help="where rank 0 saves")
+    parser.add_argument("--resume", type=Path, help="what rank 0 loads, and gives to all")
     parser.add_argument("--schedule-free", action="store_true", help="use ScheduleFreeAdamW")
     main(**vars(parser.parse_args()))

@@ -108,7 +108,7 @@ def test_mlx_lm_finetune(accumulation: int) -> None:
 def test_distributed_alone() -> None:
     output = run("distributed.py")
     assert output.startswith("rank 0 of 1: accuracy 9")
-    assert "weight_decay 0.099  smoothing 0.011  reduced " in output
+    assert "weight_decay 0.099  layers.2.p 0.2  smoothing 0.011\n" in output
 
 
 def test_log_values(tmp_path: Path) -> None:
