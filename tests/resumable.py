@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,12 @@ class Run:
             nn.Linear(8, 16), nn.Tanh(), nn.Dropout(Linear(0.1, 0.3)), nn.Linear(16, 1)
         )
         self.aux = LambdaValue(lambda p: 1 - p * p)
-        lr = Warmup(CosineAnnealing(0.05, 0.001), 0.1)
+        self.lr = Warmup(CosineAnnealing(0.05, 0.001), 0.1)
         self.optimizer = optim.AdamW(
-            lr, betas=[Linear(0.8, 0.9), 0.999], weight_decay=lr * 0.5, bias_correction=True
+            self.lr,
+            betas=[Linear(0.8, 0.9), 0.999],
+            weight_decay=self.lr * 0.5,
+            bias_correction=True,
         )
         self.optimizer.init(self.model.trainable_parameters())
         self.group: ScalarGroup | None = None
@@ -47,22 +51,33 @@ class Run:
         y = self.model(x)
         return mx.square(y - x.sum(axis=1, keepdims=True)).mean() + self.aux * mx.abs(y).mean()
 
-    def train(self, until: int, folder: Path | None = None) -> None:
-        assert self.group is not None
+    @cached_property
+    def state(self) -> list[Any]:
+        return [self.model.state, self.optimizer.state, mx.random.state]
+
+    @cached_property
+    def body(self) -> Any:
+        """The step, which is compiled once: with the state that the optimizer has then."""
         loss_and_grad = nn.value_and_grad(self.model, self.loss)
-        state = [self.model.state, self.optimizer.state, mx.random.state]
 
         def body(x: mx.array) -> None:
             _, grads = loss_and_grad(x)
             self.optimizer.update(self.model, grads)
 
-        step: Any = mx.compile(body, inputs=state, outputs=state) if self.compiled else body
+        return mx.compile(body, inputs=self.state, outputs=self.state) if self.compiled else body
+
+    def set_numbers(self) -> None:
+        """Say how far the run is."""
+        assert self.group is not None
+        if not self.by_step:
+            self.group.update(self.horizon.progress(self.step))
+
+    def train(self, until: int, folder: Path | None = None) -> None:
         while self.step < until:
-            if not self.by_step:
-                self.group.update(self.horizon.progress(self.step))
+            self.set_numbers()
             mx.random.seed(self.step)  # the masks of dropout too
-            step(mx.random.normal((16, 8)))
-            mx.eval(state)
+            self.body(mx.random.normal((16, 8)))
+            mx.eval(self.state)
             self.step += 1
             if folder is not None:
                 self.save(folder)
