@@ -166,3 +166,18 @@ def test_items_tracked_again() -> None:
         next(first)
     group.update(0)
     assert len(list(group.track("abcd", Horizon(4)))) == 4
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_items_that_end_before_the_run_are_no_run(count: int) -> None:
+    """One epoch, or one batch, of a horizon of four: the next begins with ``start``."""
+    group = ScalarGroup(lr=Linear(1.0, 0.0))
+    assert [float(group["lr"]) for _ in group.track("ab", Horizon(4))] == [1, 0.75]
+    with pytest.raises(
+        ValueError, match=r"left to the items, which are at 0, got 0.25. Pass start"
+    ):
+        list(group.track("ab"[:count], Horizon(4)))
+    assert float(group["lr"]) == 0.75
+    assert [float(group["lr"]) for _ in group.track("cd", Horizon(4), start=2)] == [0.5, 0.25]
+    assert [float(group["lr"]) for _ in group.track("", Horizon(4))] == []
+    assert [float(group["lr"]) for _ in group.track("abcd", Horizon(4))] == [1, 0.75, 0.5, 0.25]

@@ -66,7 +66,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         self._callbacks: list[tuple[Callback]] = []
         self._steps: Any = None
         self._finished = True
-        """Whether the items that were tracked last were tracked to their end."""
+        """Whether the items that were tracked last were tracked to the end of their horizon."""
 
     def __getitem__(self, name: str) -> ScheduledScalar:
         return self._scalars[name]
@@ -349,7 +349,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             self.update(progress)
             reached, self._finished = self.progress, False
             yield item
-        self._finished = True
+        if reached == horizon.progress(horizon.total_steps - 1):
+            self._finished = True
 
     def check_ranks(self, model: Any = None) -> ScalarGroup:
         """Raise, on every rank, if the ranks do not hold the same.
