@@ -9,7 +9,7 @@ FROZEN = """\
 {name} was read while a function was being traced and never again, while it was \
 updated {updates} times: the compiled function keeps its first value for ever. \
 Capture its state, mx.compile(step, inputs=[..., scalar.state]), or attach it, \
-attach(optimizer, name=scalar)."""
+attach(optimizer, name=scalar), and capture optimizer.state."""
 
 BLIND = """\
 {name} is called as a learning rate inside a function that mx.compile is tracing and \

@@ -21,6 +21,7 @@ import mlx.optimizers as optim
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from mlx.utils import tree_map
 
 import scalars
 from scalars import (
@@ -182,6 +183,59 @@ def test_a_frozen_scalar_warns_whatever_happened_before(before: Callable[[Any], 
         run_frozen(scalar, lambda: before(scalar))
 
 
+@pytest.mark.parametrize("by_step", [False, True])
+def test_a_loss_that_captures_the_model_alone_warns_while_attached(by_step: bool) -> None:
+    """The optimizer is updated outside of what is compiled, and nobody captures its state."""
+    model, aux = nn.Linear(2, 1), Linear(0.1, 0.9)
+    optimizer = optim.SGD(Linear(0.1, 0.0))
+    group = attach(optimizer, horizon=Horizon(60) if by_step else None, aux=aux)
+    loss_and_grad = nn.value_and_grad(model, lambda x: (aux * model(x)).sum())
+    step = mx.compile(loss_and_grad, inputs=[model.state], outputs=[model.state])
+    with pytest.warns(RuntimeWarning, match="was read while .* and capture optimizer.state"):
+        for i in range(60):
+            if not by_step:
+                group.update(i / 60)
+            optimizer.update(model, step(X[None])[1])
+
+
+@pytest.mark.parametrize(
+    ("captured", "frozen"),
+    [
+        (lambda s, o: dict(s.state), True),
+        (lambda s, o: s.state["value"], True),
+        (lambda s, o: tree_map(lambda array: array, o.state), True),
+        (lambda s, o: {**o.state}, False),  # the dicts of the scalars are those in the state
+    ],
+)
+def test_what_captures_copies_of_arrays_is_frozen_and_warns(captured: Any, frozen: bool) -> None:
+    scalar, optimizer = Linear(0.1, 0.9), optim.SGD(0.1)
+    group = attach(optimizer, scalar=scalar)
+    step = mx.compile(lambda x: scalar * x, inputs=[captured(scalar, optimizer)])
+    expected = pytest.warns(RuntimeWarning, match="keeps its first value for ever")
+    with expected if frozen else contextlib.nullcontext():
+        for i in range(60):
+            group.update(i / 60)
+            step(X)
+    assert (step(X).tolist() != (scalar * X).tolist()) is frozen
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+@pytest.mark.parametrize("captured", [False, True])
+def test_what_is_attached_and_used_gives_no_reason_to_warn(by_step: bool, captured: bool) -> None:
+    """In an eager gradient at every tenth step, or there once and then in a compiled function."""
+    scalar, optimizer = Linear(0.1, 0.9), optim.SGD(0.1)
+    group = attach(optimizer, horizon=Horizon(100) if by_step else None, scalar=scalar)
+    step = mx.compile(lambda x: scalar * x, inputs=[optimizer.state])
+    for i in range(100):
+        if not by_step:
+            group.update(i / 100)
+        if i == 0 or (i % 10 == 0 and not captured):
+            mx.grad(lambda x: (scalar * x).sum())(X)
+        if captured:
+            step(X)
+        optimizer.apply_gradients({"w": X}, {"w": X})
+
+
 def test_a_frozen_rate_of_a_function_warns_too() -> None:
     """Its samples are all alike, and yet it changes: nobody can know."""
     rate = LambdaValue(lambda p: 1.0 if p < 0.99999 else 0.0)
@@ -224,9 +278,14 @@ def test_a_rate_in_a_step_that_captures_the_model_alone_warns() -> None:
             step(mx.ones((1, 2)))
 
 
+@pytest.mark.parametrize("attached", [False, True])
 @pytest.mark.parametrize("change", [lambda s: s.update(0.5), lambda s: s.observe(1.0)])
-def test_an_update_in_a_function_that_does_not_capture_it_warns(change: Any) -> None:
+def test_an_update_in_a_function_that_does_not_capture_it_warns(
+    change: Any, attached: bool
+) -> None:
     scalar = ReduceOnPlateau(Linear(1.0, 0.0))
+    if attached:
+        attach(optim.SGD(scalar))
 
     def body(x: mx.array) -> mx.array:
         change(scalar)

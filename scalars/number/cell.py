@@ -58,10 +58,8 @@ class Cell:
         self.extras: tuple[Extra, ...] = ()
         self.fresh = True
         self._ours: mx.array | None = None
-        self._updates_unread = 0
         self._updates = 0
-        self._unnoticed = True
-        self._read_in_trace = False
+        self.watch()
 
     def read(self, use: bool = True) -> float | Pair:
         """Return the value: a placeholder while it is traced.
@@ -69,20 +67,47 @@ class Cell:
         Args:
             use: Whether it is used in a computation, and not only looked at.
         """
-        if self.arrays:
-            if (here := self.arrays["value"]) is not self._ours:
-                if is_placeholder(here):
-                    return Pair(here, self.arrays["remainder"])
-                self.refresh()  # in place of what a call, or a failed trace, has left there
-        elif self._unnoticed:
-            tracing = is_tracing()
-            if use or tracing:
-                self._unnoticed, self._read_in_trace, self._updates_unread = False, tracing, 0
+        if (pair := self._placeholders()) is not None:
+            return pair
+        self.noticed(use)
         return self.value
 
     def is_traced(self) -> bool:
         """Return whether a function that captures the value is being traced."""
-        return isinstance(self.read(use=False), Pair)
+        return self._placeholders() is not None
+
+    def _placeholders(self) -> Pair | None:
+        if self.arrays and (here := self.arrays["value"]) is not self._ours:
+            if is_placeholder(here):
+                self._captured = True
+                return Pair(here, self.arrays["remainder"])
+            self.refresh()  # in place of what a call, or a failed trace, has left there
+        return None
+
+    def watch(self) -> None:
+        """Begin to watch whether a compiled function has frozen the value."""
+        self._updates_unread = 0
+        self._unnoticed = True
+        self._read_in_trace = self._captured = False
+
+    def noticed(self, use: bool) -> None:
+        """Remember that the value was read: in a trace, or outside and used."""
+        if self._unnoticed:
+            tracing = is_tracing()
+            if use or tracing:
+                self._unnoticed, self._read_in_trace, self._updates_unread = False, tracing, 0
+
+    def passed(self, owner: object, changed: bool = True) -> None:
+        """Remember that the value has changed; warn if only a trace that is over has read it.
+
+        Once some function captures the value, it is read there without Python.
+        """
+        self._updates_unread += 1
+        self._unnoticed = True
+        late = self._updates_unread > self.UPDATES_UNTIL_WARNING
+        if late and changed and self._read_in_trace and not self._captured:
+            self._read_in_trace = False
+            warn(words.FROZEN.format(name=repr(owner), updates=self._updates_unread))
 
     def compared(self) -> None:
         """Remember that Python code decides something by the value: it is not frozen there."""
@@ -111,18 +136,12 @@ class Cell:
         if changed := value != self.value:
             self._ours = None  # until it is in the arrays, whatever comes in between
         self.progress, self.value, self.fresh = progress, value, False
-        if self.arrays:
-            if self.extras or self.arrays["value"] is not self._ours:
-                self.refresh()
-            return
-        self._updates_unread += 1
-        self._unnoticed = True
+        if self.arrays and (self.extras or self.arrays["value"] is not self._ours):
+            self.refresh()
         self._updates = count = self._updates + 1
         if not count & (count - 1) and is_tracing():  # at the 1st, 2nd, 4th, 8th ...: it takes time
             warn(words.UPDATED_IN_TRACE.format(name=repr(owner)))
-        if self._read_in_trace and changed and self._updates_unread > self.UPDATES_UNTIL_WARNING:
-            self._read_in_trace = False
-            warn(words.FROZEN.format(name=repr(owner), updates=self._updates_unread))
+        self.passed(owner, changed)
 
     def capture(self) -> Arrays:
         """Return the dict that ``mx.compile`` captures, and keep it up to date from now on."""

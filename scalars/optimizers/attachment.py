@@ -219,6 +219,9 @@ class Attachment:
             twin.hand_over()
         if isinstance(done, int):
             self.steps.count(done + 1)
+            for rider in self.riders.values():
+                if rider.driven:
+                    rider.driven.passed(rider.leaf)
             if self.horizon is None:
                 self._warn_if_idle()
             elif not self.updating_model:

@@ -111,6 +111,7 @@ class StepCell(Cell):
         self._steps = steps
         self._table: Table
         self._last: tuple[int, float] | None = None
+        self.watch()
 
     def read(self, use: bool = True) -> float | Pair:
         """Return the value at the step now: looked up, while the step is a placeholder."""
@@ -118,12 +119,15 @@ class StepCell(Cell):
         if isinstance(step, int) == traced:
             raise ValueError(words.HALF_CAPTURED)
         if isinstance(step, int):
+            self.noticed(use)
             return self._at(step)
+        self._captured = True
         index = mx.minimum(step, len(self._steps.progresses) - 1)
         return Pair(self.arrays["value"][index], self.arrays["remainder"][index])
 
-    def compared(self) -> None:
-        """Mean nothing: only what is updated can be frozen."""
+    def is_traced(self) -> bool:
+        """Return whether a function that captures the value is being traced."""
+        return isinstance(self.read(use=False), Pair)
 
     @property
     def progress(self) -> float:  # type: ignore[override] # nobody sets it
