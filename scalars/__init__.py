@@ -29,7 +29,8 @@ The package, from the top down; a part imports only from those below it:
   fractions of the run (``horizon``), a run as data (``phases``), several ranks (``ranks``).
 - ``adaptive``: what metrics and overflows change.
 - ``schedules``: what the value is at a progress.
-- ``number``: the object that MLX takes for a number: its protocol, its arithmetic, and
+- ``arithmetic``: functions of scalars, such as ``minimum``.
+- ``number``: the object that MLX takes for a number: its protocol, its operators, and
   where its value is kept.
 - ``appearance``, ``checks``, ``functions``, ``table``, ``sketch`` and ``words``: what all
   parts build on, and what knows no scalar. The rules for arguments and the elementary functions
@@ -41,9 +42,9 @@ What not every run needs is loaded when it is first used.
 import sys
 from typing import TYPE_CHECKING
 
-from .number.arithmetic import clip as clip
-from .number.arithmetic import maximum as maximum
-from .number.arithmetic import minimum as minimum
+from .arithmetic import clip as clip
+from .arithmetic import maximum as maximum
+from .arithmetic import minimum as minimum
 from .number.scalar import ScheduledScalar as ScheduledScalar
 from .optimizers.attach import attach as attach
 from .optimizers.attach import detach as detach

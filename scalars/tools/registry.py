@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import checks
 from ..adaptive import early_stopping, loss_scale, plateau, threshold
-from ..number.arithmetic import clip, maximum, minimum
+from ..arithmetic import clip, maximum, minimum
 from ..number.scalar import ScheduledScalar
 from ..schedules import annealing, composition, cyclic, stepwise
 from ..schedules.base import Schedule

@@ -6,9 +6,9 @@ from typing import Any, overload
 
 import mlx.core as mx
 
-from .. import checks
-from .operations import OPERATIONS
-from .scalar import Expression, ScheduledScalar, is_number
+from . import checks
+from .number.operations import OPERATIONS
+from .number.scalar import Expression, ScheduledScalar, is_number
 
 
 def _function(name: str, a: Any, b: Any) -> Any:
