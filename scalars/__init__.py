@@ -61,6 +61,7 @@ from .schedules.base import Schedule as Schedule
 from .schedules.composition import Repeat as Repeat
 from .schedules.composition import Reversed as Reversed
 from .schedules.composition import Sequence as Sequence
+from .schedules.composition import Staircase as Staircase
 from .schedules.composition import Truncated as Truncated
 from .schedules.composition import Warmup as Warmup
 from .schedules.composition import WarmupStableDecay as WarmupStableDecay

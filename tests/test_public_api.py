@@ -60,6 +60,7 @@ def test_the_public_names() -> None:
         "ScheduleFreeSGD",
         "ScheduledScalar",
         "Sequence",
+        "Staircase",
         "StepDecay",
         "Tanh",
         "ThresholdSwitch",

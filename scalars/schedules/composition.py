@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Values
+from functools import cached_property
+from itertools import pairwise
 from numbers import Real as AnyReal
 from typing import Annotated, Any
 
 from .. import checks
-from ..checks import Boundaries, Count, Fraction, Positive, Real
-from ..functions import P
+from ..checks import Boundaries, Fraction, Positive, Real
+from ..functions import P, minimum
 from ..number.scalar import ScheduledScalar
 from .annealing import Constant
 from .base import Schedule
-from .curves import CurveName, along
+from .curves import CurveName, along, mix
 from .spans import (
     HOST_TOLERANCE,
+    MOST_CYCLES,
     edges_of_spans,
     equal_spans,
+    growing_spans,
     inner,
     inner_spans,
     piecewise,
+    reached,
     span_at,
+    span_of,
 )
 
 
@@ -58,7 +65,8 @@ class Sequence(Schedule):
         schedules: Scalars, expressions of scalars, or numbers. Only their formulas
             are used: updating the sequence leaves them as they are.
         boundaries: Where one ends and the next begins, one fewer than schedules:
-            fractions of the run, above 0, below 1, increasing.
+            fractions of the run in order, from 0 to 1. Between two that are equal there is
+            no time: that schedule is left out.
 
     Raises:
         ValueError: ``boundaries`` are not such fractions, or not one fewer.
@@ -70,7 +78,8 @@ class Sequence(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.05, 0.1, 0.5, 0.75, 1)]
         [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
 
-    As PyTorch's ``SequentialLR`` and MLX's and optax's ``join_schedules``.
+    As PyTorch's ``SequentialLR`` and MLX's and optax's ``join_schedules``. A piece that keeps
+    the clock of the run, as "fixed" in fvcore, is ``Truncated(schedule, b_end, b_begin)``.
     """
 
     schedules: Several
@@ -124,6 +133,21 @@ class Warmup(Schedule):
         >>> lr = Warmup(CosineAnnealing(1.0), 0.2)
         >>> [float(lr.update(p)) for p in (0, 0.1, 0.2, 0.6, 1)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
+
+    The schedule begins when the warm-up is over. If it runs on underneath instead, from the
+    first step of the run, there are two ways to lay the warm-up over it:
+
+    - ``Warmup(1.0, f) * schedule`` multiplies the two, as when factors are chained;
+    - ``Warmup(Truncated(schedule, begin=f), f)`` goes straight to the value that the
+      schedule has at f, as detectron2 and OLMo do.
+
+        >>> from scalars import Linear, Truncated
+        >>> below = Linear(1.0, 0.0)
+        >>> [round((Warmup(1.0, 0.2) * below).at(p), 3) for p in (0, 0.1, 0.2, 0.6, 1)]
+        [0.0, 0.45, 0.8, 0.4, 0.0]
+        >>> laid_over = Warmup(Truncated(below, begin=0.2), 0.2)
+        >>> [round(laid_over.at(p), 3) for p in (0, 0.1, 0.2, 0.6, 1)]
+        [0.0, 0.4, 0.8, 0.4, 0.0]
 
     [1]: Goyal, P. et al., 2017. Accurate, large minibatch SGD: Training ImageNet in
     1 hour. arXiv:1706.02677.
@@ -250,55 +274,87 @@ class WarmupStableDecay(Schedule):
 class Repeat(Schedule):
     r"""Run a schedule several times, each time scaled once more.
 
-    .. math:: v(p) = d^i\, v_{schedule}(n p - i), \qquad i = \lfloor n p \rfloor
+    .. math:: v(p) = d^i\, v_{schedule}(x)
 
-    Where a run of the schedule ends the next begins; at progress 1 and after it the
-    value is that at the end of the last.
+    in the i-th time from 0, with x the part of it that is done. Where a run of the schedule
+    ends the next begins; at progress 1 and after it the value is that at the end of the last.
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
-        times: How often it runs, n, from 1 to 1,000,000.
-        decay: The factor d from one time to the next. Default: ``1.0``.
+        times: How often it runs, above 0 and up to 1,000,000. Of 2.5 times, the third one
+            is cut off in its middle.
+        decay: The factor d of the whole value from one time to the next.
+            Default: ``1.0``.
+        growth: How much longer each time is than the one before, above 0; unless it is 1,
+            there are at most 10,000 times. Default: ``1.0``.
 
     Raises:
-        ValueError: ``times`` is out of its range, or ``decay`` is infinite or NaN.
-        TypeError: ``schedule`` is neither a scalar nor a number, ``times`` is not a
-            whole number, or ``decay`` not a number.
+        ValueError: An argument is infinite, NaN or out of its range.
+        TypeError: ``schedule`` is neither a scalar nor a number, or another argument not a
+            number.
 
     Example:
         >>> from scalars import Linear, Repeat
         >>> lr = Repeat(Linear(1.0, 0.0), times=2, decay=0.5)
         >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 0.75, 1)]
         [1.0, 0.5, 0.5, 0.25, 0.0]
+        >>> [Repeat(Linear(1.0, 0.0), times=1.5).at(p) for p in (0, 1 / 3, 2 / 3, 1)]
+        [1.0, 0.5, 1.0, 0.5]
+        >>> [Repeat(Linear(1.0, 0.0), 2, growth=3).at(p) for p in (0, 0.125, 0.25, 0.625, 1)]
+        [1.0, 0.5, 1.0, 0.5, 0.0]
+
+    The decay lowers the end of each time too. If it has a floor to keep, write
+    ``floor + Repeat(schedule - floor, times, decay)``; where only the start decays, as in timm
+    and in fairseq, add what decays and what does not: ``Repeat(CosineAnnealing(start), times,
+    decay) + Repeat(CosineAnnealing(0.0, floor), times)``.
 
     As timm's cycles and Hugging Face's ``cosine_with_restarts``.
     """
 
     schedule: Nested
-    times: Count
+    times: Positive
     decay: Real = 1.0
+    growth: Positive = 1.0
 
     monotone_pieces = True
 
     def check_together(self) -> None:
         """Check that each time takes a part of the run that can be told from the next."""
-        if self.times > 1_000_000:
-            rule, way_out = "at most 1,000,000", "Repeat it less often."
-            checks.fail("times of Repeat", rule, self.times, way_out)
+        most = 1_000_000 if self.growth == 1 else MOST_CYCLES
+        if self.times > most:
+            rule = f"at most {most:,}" + (" if times grow" if self.growth != 1 else "")
+            checks.fail("times of Repeat", rule, self.times, "Repeat it less often.")
+        spans = [end - begin for begin, end in pairwise((0.0, *self._ends))]
+        if min(spans) < HOST_TOLERANCE:
+            rule = f"such that each time takes at least {HOST_TOLERANCE:g} of the run"
+            checks.fail("growth of Repeat", rule, self.growth, "Repeat it less often.")
+
+    @cached_property
+    def _ends(self) -> tuple[float, ...]:
+        """Where the times end if they differ; the last one at the end of the run, or after it."""
+        if self.growth == 1:
+            return (1 / self.times,)
+        return growing_spans(self.times, self.growth)
 
     def value_at(self, progress: P) -> P:
-        """Return decay^i schedule(n p - i)."""
+        """Return decay^i schedule(x)."""
         schedule: Any = self.schedule
-        i, p = equal_spans(progress, 1 / self.times)
-        return self.decay**i * schedule.value_at(p)  # type: ignore[no-any-return]
+        if self.growth == 1:
+            i, x = equal_spans(progress, 1 / self.times)
+        else:
+            i, x = span_of(progress, self._ends)
+        return self.decay**i * schedule.value_at(x)  # type: ignore[no-any-return]
 
     @property
     def edges(self) -> tuple[float, ...]:
         """The progresses between which the value only rises or only falls."""
         schedule: Any = self.schedule
-        starts = [0, *inner_spans(self.times)]
-        within = [(i + edge) / self.times for i in starts for edge in (0.0, *schedule.edges)]
-        return inner(within)
+        within = (0.0, *schedule.edges)
+        if self.growth == 1:
+            starts = [0, *inner_spans(math.ceil(self.times - HOST_TOLERANCE))]
+            return inner([(i + edge) / self.times for i in starts for edge in within])
+        spans = pairwise((0.0, *self._ends))
+        return inner([begin + (end - begin) * edge for begin, end in spans for edge in within])
 
 
 class Reversed(Schedule):
@@ -338,41 +394,104 @@ class Reversed(Schedule):
 
 
 class Truncated(Schedule):
-    r"""Run only the first part of a schedule: the run ends before it does.
+    r"""Run a part of a schedule: what it is between two points of its own progress.
 
-    .. math:: v(p) = v_{schedule}(e\, p)
+    .. math:: v(p) = v_{schedule}(b + (e - b)\, p)
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
-        end: The progress e of the schedule at the end of the run, above 0 and up to 1.
+        end: The progress e of the schedule at the end of the run, above 0 and up to 1. Below
+            1 the run ends before the schedule does. Default: ``1.0``.
+        begin: The progress b of the schedule at progress 0, from 0 to ``end``.
+            Default: ``0.0``.
 
     Raises:
-        ValueError: ``end`` is not in the range.
-        TypeError: ``schedule`` is neither a scalar nor a number, or ``end`` no number.
+        ValueError: ``end`` or ``begin`` is not in its range.
+        TypeError: ``schedule`` is neither a scalar nor a number, or another argument is no
+            number.
 
     Example:
         >>> from scalars import Linear, Truncated
         >>> [Truncated(Linear(1.0, 0.0), end=0.5).at(p) for p in (0, 0.5, 1)]
         [1.0, 0.75, 0.5]
+        >>> [Truncated(Linear(1.0, 0.0), begin=0.5).at(p) for p in (0, 0.5, 1)]
+        [0.5, 0.25, 0.0]
 
-    As a ``cosine_decay`` of MLX whose steps are more than those of the run.
+    A ``cosine_decay`` of MLX over N steps, in a run of T steps that ends before:
+    ``Truncated(CosineAnnealing(start), end=T / N)``.
     """
 
     schedule: Nested
-    end: Annotated[float, checks.span]
+    end: Annotated[float, checks.span] = 1.0
+    begin: Fraction = 0.0
 
     monotone_pieces = True
 
+    def check_together(self) -> None:
+        """Check that the part does not run backwards."""
+        if self.begin > self.end:
+            way_out = "Reversed(Truncated(...)) runs backwards."
+            checks.fail("begin of Truncated", f"at most end, {self.end}", self.begin, way_out)
+
     def value_at(self, progress: P) -> P:
-        """Return schedule(end p)."""
+        """Return schedule(begin + (end - begin) p)."""
         schedule: Any = self.schedule
-        return schedule.value_at(self.end * progress)  # type: ignore[no-any-return]
+        return schedule.value_at(mix(self.begin, self.end, progress))  # type: ignore[no-any-return]
 
     @property
     def edges(self) -> tuple[float, ...]:
         """The progresses between which the value only rises or only falls."""
         schedule: Any = self.schedule
-        return inner([edge / self.end for edge in schedule.edges])
+        if not (length := self.end - self.begin):
+            return ()
+        return inner([(edge - self.begin) / length for edge in schedule.edges])
+
+
+class Staircase(Schedule):
+    r"""Hold a schedule between equal distances: what it is if it is stepped once per epoch.
+
+    .. math:: v(p) = v_{schedule}(d \lfloor p / d \rfloor)
+
+    The value changes exactly at each multiple of ``every``, at progress 1 too if it is one;
+    then it stays. ``Staircase(schedule, horizon.fraction(epochs=1))`` is the schedule as if it
+    were stepped at the end of each epoch.
+
+    Args:
+        schedule: A scalar, an expression of scalars, or a number.
+        every: The distance d between two changes, a fraction of the run from 1e-6 to 1.
+
+    Raises:
+        ValueError: ``every`` is out of its range.
+        TypeError: ``schedule`` is neither a scalar nor a number, or ``every`` is no number.
+
+    Example:
+        >>> from scalars import Linear, Staircase
+        >>> lr = Staircase(Linear(1.0, 0.0), every=0.25)
+        >>> [lr.at(p) for p in (0, 0.2, 0.25, 0.7, 0.75, 0.99, 1)]
+        [1.0, 1.0, 0.75, 0.5, 0.25, 0.25, 0.0]
+
+    PyTorch's schedulers, stepped after each epoch; ``staircase=True`` in Keras and DeepSpeed.
+    """
+
+    schedule: Nested
+    every: Annotated[float, checks.span]
+
+    monotone_pieces = True
+
+    def value_at(self, progress: P) -> P:
+        """Return schedule(every floor(p / every))."""
+        schedule: Any = self.schedule
+        return schedule.value_at(minimum(self.every * reached(progress, self.every), 1.0))  # type: ignore[no-any-return]
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        schedule: Any = self.schedule
+        count = int(1 / self.every + HOST_TOLERANCE)
+        changes = [*inner_spans(count + 1)]
+        # Of many steps, those after which what is below turns.
+        changes += [math.ceil(edge / self.every - HOST_TOLERANCE) for edge in schedule.edges]
+        return inner([i * self.every for i in changes])
 
 
 class Warp(Schedule):

@@ -12,10 +12,17 @@ from ..functions import P, growth, minimum
 from .annealing import CosineAnnealing
 from .base import Schedule
 from .curves import CurveName, along
-from .spans import HOST_TOLERANCE, equal_spans, inner, inner_spans, piecewise
+from .spans import (
+    HOST_TOLERANCE,
+    MOST_CYCLES,
+    equal_spans,
+    inner,
+    inner_spans,
+    piecewise,
+    span_of,
+)
 
 MODES = ("triangular", "triangular2", "exp_range")
-MOST_CYCLES = 10_000
 
 
 def mode(name: str, value: Any) -> str:
@@ -85,10 +92,8 @@ class CosineAnnealingWarmRestarts(Schedule):
         """Return the value in the cycle that holds ``progress``."""
         if self.cycle_mult == 1:
             i, x = equal_spans(progress, self.first_cycle)
-            return self._cycle(i, x)  # type: ignore[no-any-return]
-        return piecewise(progress, self._ends[:-1], self._cycle, end=self._ends[-1])
-
-    def _cycle(self, i: Any, x: P) -> P:
+        else:
+            i, x = span_of(progress, self._ends)
         top = self.start * self.decay**i
         return self.end + (top - self.end) * CosineAnnealing.fall(x)  # type: ignore[no-any-return]
 

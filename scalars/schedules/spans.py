@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import mlx.core as mx
 
-from ..functions import HOST, P, floor, maximum, minimum, where
+from ..functions import HOST, P, floor, library, maximum, minimum, where
 
 HOST_TOLERANCE = 1e-9
 GRAPH_TOLERANCE = 1e-6
@@ -43,15 +44,13 @@ def span_at(progress: float, boundaries: Sequence[float]) -> int:
     return bisect_right(boundaries, progress + HOST_TOLERANCE)
 
 
-def piecewise(
-    progress: P, boundaries: Sequence[float], piece: Callable[[int, P], P], end: float = 1.0
-) -> P:
+def piecewise(progress: P, boundaries: Sequence[float], piece: Callable[[int, P], P]) -> P:
     """Return ``piece(i, progress in its span)`` where ``i`` boundaries are reached.
 
-    A boundary belongs to the piece after it; the last piece ends at ``end``. On the host
+    A boundary belongs to the piece after it; the last piece ends with the run. On the host
     one piece is evaluated; over an array all are, and each element takes its own.
     """
-    edges = (0.0, *boundaries, end)
+    edges = (0.0, *boundaries, 1.0)
     if isinstance(progress, HOST):
         i = span_at(progress, boundaries)
         return piece(i, local(progress, edges[i], edges[i + 1]))
@@ -80,6 +79,43 @@ def equal_spans(progress: Any, length: float) -> tuple[Any, Any]:
     return i, clipped(progress * spans - i)
 
 
+def growing_spans(count: float, growth: float) -> tuple[float, ...]:
+    """Return where spans end of which each is ``growth`` times as long as the one before.
+
+    ``count`` of them fill the run. The last one may be a part, and then ends after the run.
+    """
+    whole = math.ceil(count - HOST_TOLERANCE)
+    longest = whole - 1 if growth > 1 else 0
+    lengths = [growth ** (i - longest) for i in range(whole)]  # the longest is 1
+    ends = list(accumulate(lengths))
+    total = ends[-1] - (whole - count) * lengths[-1]
+    return tuple([end / total for end in ends])
+
+
+def span_of(progress: Any, ends: Sequence[float]) -> tuple[Any, Any]:
+    """Return the index of the span that holds ``progress``, and how much of it is done.
+
+    The spans follow each other and end where ``ends`` says, the last one at the end of the
+    run or after it. As with equal spans, no other begins at progress 1.
+    """
+    begins = (0.0, *ends[:-1])
+    if isinstance(progress, HOST):
+        n = span_at(progress, begins[1:])
+        return n, local(progress, begins[n], ends[n])
+    module, just_after = library(progress), progress + tolerance(progress)
+    i: Any
+    if module is mx:
+        i = mx.zeros(progress.shape, mx.int32)
+        for begin in begins[1:]:
+            i = i + (just_after >= begin)
+    else:
+        i = module.searchsorted(begins[1:], just_after, side="right")
+    edges = module.array([*begins, ends[-1]], dtype=progress.dtype)
+    done = (progress - edges[i]) / (edges[i + 1] - edges[i])
+    return i.astype(progress.dtype), clipped(done)
+
+
+MOST_CYCLES = 10_000
 MOST_SPANS = 256
 
 
