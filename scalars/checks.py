@@ -85,24 +85,25 @@ def bounded(rule: str, holds: Callable[[float], bool], way_out: str) -> Callable
     return check
 
 
-TO_FRACTION = "Horizon.fraction(steps=...) converts steps and epochs."
+LONGER = (
+    "Of a schedule that is longer than this run take a part, Truncated(schedule, end), or give "
+    "the horizon of all of it, and stop early."
+)
+TO_FRACTION = f"Horizon.fraction(steps=...) converts steps and epochs. {LONGER}"
 positive = bounded("a finite real number above 0", lambda x: x > 0, "Pass a number such as 2.0.")
 at_least_0 = bounded(
     "a finite real number of at least 0", lambda x: x >= 0, "Pass a number such as 0.0."
 )
 factor = bounded("a factor above 0 and below 1", lambda x: 0 < x < 1, "Pass a number such as 0.1.")
 fraction = bounded("a fraction of the run, from 0 to 1", lambda x: 0 <= x <= 1, TO_FRACTION)
-inner_fraction = bounded("a fraction above 0 and below 1", lambda x: 0 < x < 1, TO_FRACTION)
 span = bounded("a part of the run, from 1e-6 to 1", lambda x: 1e-6 <= x <= 1, TO_FRACTION)
 
 
 def boundaries(name: str, value: Any) -> tuple[float, ...]:
-    """Check that ``value`` holds increasing fractions of the run, between 0 and 1."""
-    way_out = "Give them in order, each one once; Horizon.fraction(steps=...) converts steps."
+    """Check that ``value`` holds fractions of the run in order, from 0 to 1."""
     numbers = each(name, value, fraction)
-    for i, number in enumerate(numbers):
-        if not (numbers[i - 1] if i else 0) < number < 1:
-            fail(name, "fractions above 0 and below 1 that increase", value, way_out)
+    if list(numbers) != sorted(numbers):
+        fail(name, "fractions of the run in order", value, "Sort them, and what is between them.")
     return numbers
 
 

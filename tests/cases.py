@@ -122,6 +122,56 @@ CASES = [
         {0: 0.1, 0.2: 0.1, 0.25: 0.01, 0.49: 0.01, 0.5: 5, 0.625: 4, 0.75: 2, 1: 2},
         jumps=True,
     ),
+    # Spans of no length: at 0, at 1, and twice the same boundary.
+    Case(lambda: Sequence([9.0, Linear(1.0, 0.0)], [0.0]), (0, 1), {0: 1, 0.5: 0.5, 1: 0}),
+    Case(
+        lambda: Sequence([Linear(0.0, 1.0), Linear(5.0, 7.0)], [1.0]),
+        (0, 5),
+        {0: 0, 0.5: 0.5, 0.99: 0.99, 1: 5},
+        jumps=True,
+    ),
+    Case(
+        lambda: Sequence([1.0, Linear(8.0, 9.0), Linear(2.0, 3.0)], [0.5, 0.5]),
+        (1, 3),
+        {0: 1, 0.49: 1, 0.5: 2, 0.75: 2.5, 1: 3},
+        jumps=True,
+    ),
+    Case(
+        lambda: PiecewiseConstant([1, 2, 3, 4, 5], [0.0, 0.25, 0.25, 1.0]),
+        (2, 5),
+        {0: 2, 0.24: 2, 0.25: 4, 0.99: 4, 1: 5},
+        jumps=True,
+    ),
+    Case(
+        lambda: MultiStepDecay(1.0, 0.5, [0.0, 0.0, 0.5, 1.0]),
+        (0.0625, 0.25),
+        {0: 0.25, 0.49: 0.25, 0.5: 0.125, 0.99: 0.125, 1: 0.0625},
+        jumps=True,
+    ),
+    Case(
+        lambda: PiecewiseInterpolate([(0, 9), (0, 0), (0.5, 1), (0.5, 3), (1, 2), (1, 7)]),
+        (0, 7),
+        {0: 0, 0.25: 0.5, 0.49: 0.98, 0.5: 3, 0.75: 2.5, 0.99: 2.02, 1: 7},
+        jumps=True,
+    ),
+    Case(
+        lambda: OneCycle(1.0, 0.1, 0.0, warmup=0.0, curve="linear"), (0, 1), {0: 1, 0.5: 0.5, 1: 0}
+    ),
+    Case(
+        lambda: OneCycle(1.0, 0.0, 0.5, warmup=1.0, curve="linear"), (0, 1), {0: 0, 0.5: 0.5, 1: 1}
+    ),
+    Case(
+        lambda: Cyclic(0.0, 1.0, 0.5, rise=0.0),
+        (0, 1),
+        {0: 1, 0.25: 0.5, 0.5: 1, 0.75: 0.5, 1: 0},
+        jumps=True,
+    ),
+    Case(
+        lambda: Cyclic(0.0, 1.0, 0.5, rise=1.0),
+        (0, 1),
+        {0: 0, 0.25: 0.5, 0.5: 0, 0.75: 0.5, 1: 1},
+        jumps=True,
+    ),
     Case(
         lambda: Warmup(CosineAnnealing(1.0), 0.2),
         (0, 1),

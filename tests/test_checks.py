@@ -219,7 +219,6 @@ BAD: dict[str, list[Any]] = {
         [],
         [(0.0, 1.0)],
         [0.0, 1.0],
-        [(0.0, 1.0), (0.0, 2.0)],
         [(0.5, 1.0), (0.4, 2.0)],
         [(0.0, 1.0), (1.0,)],
         [(0.0, 1.0), (1.1, 2.0)],
@@ -231,7 +230,7 @@ BAD: dict[str, list[Any]] = {
     "low": NOT_NUMBERS,
     "high": NOT_NUMBERS,
     "cycle": [*OUT_OF_RUN, 0, 1e-9],
-    "rise": [*OUT_OF_RUN, 0, 1],
+    "rise": OUT_OF_RUN,
     "mode": [None, 1, "", "triangle"],
     "gamma": [*NOT_NUMBERS, 0, -1.0],
     "peak": NOT_NUMBERS,
@@ -252,7 +251,7 @@ BAD: dict[str, list[Any]] = {
         "0.5",
         [],
         [0.2, 0.4],
-        *([bad] for bad in (0.0, 1.0, -0.1, 1.1, math.nan, math.inf, "0.5", None, 1j, True)),
+        *([bad] for bad in (-0.1, 1.1, 10, math.nan, math.inf, "0.5", None, 1j, True)),
     ],
     "schedule": [*NOT_SCALARS, [1.0]],
     "fraction": OUT_OF_RUN,
@@ -285,7 +284,7 @@ BAD_IN: dict[tuple[type[Schedule], str], list[Any]] = {
     (WarmupStableDecay, "decay"): [*OUT_OF_RUN, 0.95],
     (OneCycle, "start"): [bad for bad in NOT_NUMBERS if bad is not None],
     (OneCycle, "end"): [bad for bad in NOT_NUMBERS if bad is not None],
-    (OneCycle, "warmup"): [*OUT_OF_RUN, 0, 1, 0.5],
+    (OneCycle, "warmup"): [*OUT_OF_RUN, 1, 0.51],
 }
 SWEEP = [
     pytest.param(schedule, field, bad, id=f"{schedule.__name__}({field}={bad!r})")
@@ -323,6 +322,24 @@ def test_every_field_is_swept() -> None:
             assert fields == set(GOOD[schedule]), name
 
 
+# Steps where a fraction belongs, or a schedule that goes on after the run.
+WAYS_OUT = (
+    r"Horizon.fraction\(steps=...\) converts steps and epochs. Of a schedule that is longer than "
+    r"this run take a part, Truncated\(schedule, end\), or give the horizon of all of it, and stop "
+    r"early.$"
+)
+TOO_LONG: list[tuple[Callable[[], Any], str, str, str]] = [
+    (lambda: Warmup(1.0, 10), "fraction of Warmup", "fraction of the run", "10"),
+    (lambda: WarmupStableDecay(1.0, 0, 1.5), "decay of W.*", "fraction of the run", "1.5"),
+    (lambda: Sequence([1, 2], [30]), "item 0 of boundaries of Se.*", "fraction of the run", "30"),
+    (lambda: PiecewiseConstant([1, 2], [3]), "item 0 of b.*", "fraction of the run", "3"),
+    (lambda: MultiStepDecay(1.0, 0.1, [60]), "item 0 of mil.*", "fraction of the run", "60"),
+    (lambda: StepDecay(1.0, 0.1, every=30), "every of StepDecay", "part of the run", "30"),
+    (lambda: Cyclic(0, 1, 2000), "cycle of Cyclic", "part of the run", "2000"),
+    (lambda: OneCycle(1.0, warmup=300), "warmup of OneCycle", "fraction of the run", "300"),
+]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -336,13 +353,19 @@ def test_every_field_is_swept() -> None:
             r"end of Exponential must be of the sign of start, 1.0, got -1.0",
         ),
         (
-            lambda: Sequence([1.0, 2.0, 3.0], [0.5, 0.5]),
-            r"must be fractions above 0 and below 1 that increase, got \[0.5, 0.5\]",
+            lambda: Sequence([1.0, 2.0, 3.0], [0.6, 0.4]),
+            r"boundaries of Sequence must be fractions of the run in order, got \[0.6, 0.4\]",
         ),
         (
-            lambda: Sequence([1.0, 2.0, 3.0], [0.6, 0.4]),
-            "boundaries of Sequence must be .* that increase",
+            lambda: Truncated(1.0, 0.25, 0.5),
+            r"begin of Truncated must be at most end, 0.25, got 0.5. Reversed\(Truncated",
         ),
+        (
+            lambda: Repeat(1.0, 60, growth=2.0),
+            "growth of Repeat must be such that each time takes at least 1e-09 of the run, got 2",
+        ),
+        (lambda: Repeat(1.0, 10_001, growth=2.0), "at most 10,000 if times grow, got 10001"),
+        (lambda: Warmup(InverseSqrt(1.0, 0.0), 0.0), "timescale of .* that of 10,000 steps"),
         (
             lambda: Sequence([1.0, 2.0], [0.4, 0.6]),
             r"boundaries of Sequence must be one fewer than the schedules, 1, got \(0.4, 0.6\)",
@@ -352,7 +375,10 @@ def test_every_field_is_swept() -> None:
             lambda: Sequence([1.0, math.nan], [0.4]),
             r"item 1 of schedules of Sequence must be a finite real number, got nan",
         ),
-        (lambda: Warmup(1.0, 10), "fraction of Warmup must be a fraction .* Horizon.fraction"),
+        *[
+            (make, f"{name} must be a {rule}, from .*, got {got}. {WAYS_OUT}")
+            for make, name, rule, got in TOO_LONG
+        ],
         (
             lambda: Warmup(1.0, 0.1, curve="lin"),
             "curve of Warmup must be one of 'linear', 'cosine', .*'lin'",

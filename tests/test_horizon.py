@@ -37,6 +37,61 @@ def test_progress() -> None:
     assert Horizon(4).progress(0.5) == 0.125
 
 
+def test_a_step_ahead() -> None:
+    """As libraries that count from 1: the last step of the run has the end value."""
+    ahead = Horizon(4, offset=1)
+    assert [ahead.progress(step) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1.25]
+    assert [Horizon(6, endpoint=True, offset=2).progress(s) for s in range(4)] == [0.4, 0.6, 0.8, 1]
+    assert list(ahead.progresses()) == [0.25, 0.5, 0.75, 1, 1]
+    assert ahead.progress(mx.arange(4)).tolist() == [0.25, 0.5, 0.75, 1]
+    assert eval(repr(ahead), {"Horizon": Horizon}) == ahead
+    assert Horizon(4, None, False, 1) == ahead
+    # A boundary is at its step, and a warm-up of so many steps is over there.
+    lr = Warmup(CosineAnnealing(1.0), ahead.fraction(steps=1))
+    assert [lr.at(ahead.progress(step)) for step in (0, 1)] == [0.5, 1]
+    for total in range(2, 60):
+        for offset in range(total):
+            horizon = Horizon(total, offset=offset)
+            expected = [min((step + offset) / total, 1) for step in range(total + 1)]
+            assert list(horizon.progresses()) == expected
+            assert [min(horizon.progress(step), 1) for step in range(total + 1)] == expected
+            for boundary in range(1, total - offset):
+                assert switches_on(boundary, total, horizon) == [1, 2]
+
+
+def test_a_step_ahead_and_extended() -> None:
+    longer = Horizon(10, offset=2).extend(20, at_step=4)
+    # (4 + 2) / 10 are done at step 4; what remains goes over the 14 steps until 18.
+    assert [longer.progress(s) for s in (0, 4, 11, 18)] == pytest.approx([0.2, 0.6, 0.8, 1])
+    assert list(longer.progresses()) == [min(longer.progress(s), 1) for s in range(21)]
+    at_once = Horizon(10, offset=2).extend(20, at_step=0)
+    assert [at_once.progress(s) for s in (0, 9, 18)] == pytest.approx([0.2, 0.6, 1])
+    with pytest.raises(ValueError, match="at_step must be before the end of the run, .* at step 8"):
+        Horizon(10, offset=2).extend(20, at_step=8)
+    with pytest.raises(ValueError, match="total_steps must be a whole number of at least 8"):
+        Horizon(10, offset=2).extend(7, at_step=5)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Horizon(4, offset=4), ValueError, "offset of Horizon must be below total_steps"),
+        (lambda: Horizon(4, endpoint=True, offset=3), ValueError, "must be below total_steps"),
+        (lambda: Horizon(4, offset=-1), ValueError, "offset of Horizon must be a whole number"),
+        (lambda: Horizon(4, offset=0.5), TypeError, "offset of Horizon must be a whole number"),
+        (
+            lambda: Horizon(4).fraction(steps=5),
+            ValueError,
+            r"from 0 to total_steps, 4, got 5. Of a schedule .* Truncated\(schedule, end\), "
+            "or give the horizon of all of it, and stop early",
+        ),
+    ],
+)
+def test_bad_horizons(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
 @pytest.mark.parametrize("total", [1, 7, 1000, 99_991, 1_000_000])
 def test_progress_is_step_over_total(total: int) -> None:
     for step in (0, 1, total // 3, total - 1, total, 2 * total):
@@ -220,20 +275,23 @@ def test_a_jump_cools_down_now() -> None:
 @given(st.data())
 def test_extending_and_jumping_again_and_again(data: st.DataObject) -> None:
     """Straight lines between points, of which two may be at one step: written out step by step."""
-    total = data.draw(st.integers(2, 60))
-    horizon, expected, at = Horizon(total), [step / total for step in range(total + 1)], 0
+    offset = data.draw(st.integers(0, 2))
+    total = data.draw(st.integers(offset + 1, 60))
+    horizon, at = Horizon(total, offset=offset), 0
+    expected = [min((step + offset) / total, 1.0) for step in range(total + 1)]
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(at, total - 1))
-        new = data.draw(st.integers(at + 1, 80))
+        at = data.draw(st.integers(at, total - offset - 1))
+        new = data.draw(st.integers(at + 1 + offset, 80))
         to = data.draw(st.none() | st.integers(0, 100).map(lambda i: i / 100))
         horizon = horizon.extend(new, at) if to is None else horizon.jump(to, at, new)
         begin = expected[at] if to is None else to
-        rest = [begin + (1 - begin) * (i - at) / (new - at) for i in range(at, new + 1)]
+        steps = new - offset - at
+        rest = [begin + (1 - begin) * min(i / steps, 1.0) for i in range(new - at + 1)]
         expected, total = expected[:at] + rest, new
     np.testing.assert_allclose(horizon.progresses(), expected, rtol=1e-12, atol=1e-15)
-    steps = [horizon.progress(step) for step in range(total + 1)]
-    np.testing.assert_allclose(steps, expected, rtol=1e-12, atol=1e-15)
-    in_graph = horizon.progress(mx.arange(total + 1))
+    each = [min(horizon.progress(step), 1.0) for step in range(total + 1)]
+    np.testing.assert_allclose(each, expected, rtol=1e-12, atol=1e-15)
+    in_graph = mx.minimum(horizon.progress(mx.arange(total + 1)), 1.0)
     np.testing.assert_allclose(np.array(in_graph), expected, rtol=1e-6, atol=1e-6)
     assert eval(repr(horizon), {"Horizon": Horizon}) == horizon
 

@@ -39,6 +39,32 @@ def test_every_scalar_over_the_whole_run() -> None:
         assert list(phases.update(step / 100).group.snapshot().values()) == pytest.approx(values)
 
 
+def test_phases_of_no_length_are_passed_over() -> None:
+    """A plan without a warm-up, without a hold, without an end."""
+    plan = Phases(
+        [
+            Phase(0, lr=Linear(0.0, 1.0), size=1),
+            Phase(5, lr=Linear(1.0, 3.0)),
+            Phase(0, wd=Linear(0.0, 0.5), size=2),
+            Phase(5, batch=8),
+            Phase(0, lr=9.0),
+        ]
+    )
+    assert plan.boundaries == (0, 0.5, 0.5, 1)
+    for progress, lr, wd, current in (
+        (0, 1, 0, {"size": 1}),
+        (0.25, 2, 0, {"size": 1}),
+        (0.5, 3, 0.5, {"size": 2, "batch": 8}),
+        (0.99, 3, 0.5, {"size": 2, "batch": 8}),
+        (1, 9, 0.5, {"size": 2, "batch": 8}),
+    ):
+        plan.update(progress)
+        assert plan.group.snapshot() == {"lr": lr, "wd": wd}
+        assert plan.current == current
+    with pytest.raises(ValueError, match="phases must be longer than 0 together"):
+        Phases([Phase(0, lr=Linear(0, 1))])
+
+
 def test_the_settings_of_the_moment() -> None:
     phases = Phases(PLAN)
     for step, index, settings in (
@@ -88,9 +114,9 @@ def test_it_is_a_sequence_and_prints_itself() -> None:
     ("make", "error", "message"),
     [
         (
-            lambda: Phase(0),
+            lambda: Phase(-1),
             ValueError,
-            "duration of Phase must be a finite real number above 0, got 0",
+            "duration of Phase must be a finite real number of at least 0, got -1",
         ),
         (lambda: Phase(math.nan), ValueError, "duration of Phase must be"),
         (lambda: Phase("1"), TypeError, "duration of Phase must be .* got '1'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 from .. import checks
 from ..checks import Positive, Real
@@ -200,6 +201,13 @@ class Exponential(Schedule):
         return geometric(self.start, self.end, progress)
 
 
+timescale = checks.bounded(
+    "a finite real number above 0",
+    lambda x: x > 0,
+    "It is a part of the run: without a warm-up transformers takes that of 10,000 steps.",
+)
+
+
 class InverseSqrt(Schedule):
     r"""Fall as the inverse square root of the progress [1].
 
@@ -211,7 +219,8 @@ class InverseSqrt(Schedule):
     Args:
         start: Value at progress 0.
         timescale: The time :math:`\tau` in which the fall sets in, a fraction of the run
-            above 0; it may be above 1. Often the length of the warm-up.
+            above 0; it may be above 1. Often the length of the warm-up, and where there is
+            none that of 10,000 steps.
 
     Raises:
         ValueError: An argument is infinite or NaN, or ``timescale`` is not above 0.
@@ -228,7 +237,7 @@ class InverseSqrt(Schedule):
     """
 
     start: Real
-    timescale: Positive
+    timescale: Annotated[float, timescale]
 
     monotone_pieces = True
 

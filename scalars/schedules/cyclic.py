@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from .. import checks
-from ..checks import Positive, Real
+from ..checks import Fraction, Positive, Real
 from ..functions import P, growth, minimum
 from .annealing import CosineAnnealing
 from .base import Schedule
@@ -119,7 +119,8 @@ class Cyclic(Schedule):
         low: The value a at both ends of a cycle.
         high: The value b at the top of the first cycle.
         cycle: The length of a cycle, a fraction of the run above 0 and up to 1.
-        rise: The part of a cycle that goes up, above 0 and below 1. Default: ``0.5``.
+        rise: The part of a cycle that goes up, from 0, which jumps up, to 1, which jumps
+            down. Default: ``0.5``.
         mode: "triangular", "triangular2" or "exp_range". Default: ``"triangular"``.
         gamma: The factor over the whole run, above 0, in mode "exp_range". A factor g at
             each of T steps is ``gamma=g**T``. Default: ``1.0``.
@@ -142,14 +143,16 @@ class Cyclic(Schedule):
     low: Real
     high: Real
     cycle: Annotated[float, checks.span]
-    rise: Annotated[float, checks.inner_fraction] = 0.5
+    rise: Fraction = 0.5
     mode: Annotated[str, mode] = "triangular"
     gamma: Positive = 1.0
 
     def value_at(self, progress: P) -> P:
         """Return low + (high - low) scale triangle."""
         i, x = equal_spans(progress, self.cycle)
-        triangle: Any = minimum(x / self.rise, (1 - x) / (1 - self.rise))
+        up = x / self.rise if self.rise else 1.0
+        down = (1 - x) / (1 - self.rise) if self.rise < 1 else 1.0
+        triangle: Any = minimum(up, down)
         if self.mode == "triangular2":
             triangle = triangle * 0.5**i
         elif self.mode == "exp_range":
@@ -184,8 +187,8 @@ class OneCycle(Schedule):
         peak: The value k at the end of the warm-up.
         start: The value s at progress 0. Default: ``None``, peak / 25.
         end: The value e at progress 1. Default: ``None``, start / 10,000.
-        warmup: The length w of the first phase, a fraction of the run above 0 and below
-            1, in three phases below 0.5. Default: ``0.3``.
+        warmup: The length w of the first phase, a fraction of the run from 0, none, to 1,
+            in three phases to 0.5. Default: ``0.3``.
         curve: The way of each phase: "cosine", "linear", "one_minus_sqrt", "smoothstep",
             "polynomial" or "exponential". Default: ``"cosine"``.
         three_phase: Whether to come back to ``start`` first. Default: ``False``.
@@ -211,7 +214,7 @@ class OneCycle(Schedule):
     peak: Real
     start: checks.OptionalReal = None
     end: checks.OptionalReal = None
-    warmup: Annotated[float, checks.inner_fraction] = 0.3
+    warmup: Fraction = 0.3
     curve: CurveName = "cosine"
     three_phase: Annotated[bool, checks.flag] = False
 
@@ -219,9 +222,9 @@ class OneCycle(Schedule):
 
     def check_together(self) -> None:
         """Check that three phases fit into the run."""
-        if self.three_phase and self.warmup >= 0.5:
+        if self.three_phase and self.warmup > 0.5:
             way_out = "The second phase takes as long."
-            checks.fail("warmup of OneCycle", "below 0.5 in three phases", self.warmup, way_out)
+            checks.fail("warmup of OneCycle", "at most 0.5 in three phases", self.warmup, way_out)
 
     def value_at(self, progress: P) -> P:
         """Return the value on the way of the phase that holds ``progress``."""
@@ -237,7 +240,7 @@ class OneCycle(Schedule):
     @property
     def edges(self) -> tuple[float, ...]:
         """The progresses between which the value only rises or only falls."""
-        return self._phase_ends()
+        return inner(self._phase_ends())
 
     def _phase_ends(self) -> tuple[float, ...]:
         return (self.warmup, 2 * self.warmup) if self.three_phase else (self.warmup,)

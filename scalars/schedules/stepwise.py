@@ -15,11 +15,9 @@ from .spans import HOST_TOLERANCE, inner, inner_spans, piecewise, reached
 
 
 def milestones(name: str, value: Any) -> tuple[float, ...]:
-    """Check that ``value`` holds fractions of the run in order, which may be repeated."""
-    numbers = checks.each(name, value, checks.fraction)
-    if not numbers or list(numbers) != sorted(numbers):
-        way_out = "Pass one such as [0.5, 0.75]; Horizon.fraction(steps=...) converts steps."
-        checks.fail(name, "fractions of the run in order, at least one", value, way_out)
+    """Check that ``value`` holds fractions of the run in order, at least one."""
+    if not (numbers := checks.boundaries(name, value)):
+        checks.fail(name, "at least one fraction of the run", value, "Pass [0.5, 0.75].")
     return numbers
 
 
@@ -42,9 +40,9 @@ def pair(name: str, value: Any) -> tuple[float, float]:
 def pairs(name: str, value: Any) -> tuple[tuple[float, float], ...]:
     """Check that ``value`` holds (progress, value) pairs, at least two, in order."""
     points = checks.each(name, value, pair)
-    if len(points) < 2 or any(a[0] >= b[0] for a, b in pairwise(points)):
-        rule = "at least two pairs, of a progress that increases"
-        checks.fail(name, rule, value, "Give them in order, each progress once.")
+    if len(points) < 2 or any(a[0] > b[0] for a, b in pairwise(points)):
+        rule = "at least two pairs, of a progress that does not decrease"
+        checks.fail(name, rule, value, "Give them in order.")
     return points
 
 
@@ -147,7 +145,7 @@ class PiecewiseConstant(Schedule):
     Args:
         values: Numbers, at least one.
         boundaries: Where the next value begins, one fewer than values: fractions of the
-            run, above 0, below 1, increasing.
+            run in order, from 0 to 1. A value between two that are equal is left out.
 
     Raises:
         ValueError: A value is infinite or NaN, or ``boundaries`` are not such fractions,
@@ -190,17 +188,18 @@ class PiecewiseInterpolate(Schedule):
     .. math:: v(p) = v_i + (v_{i+1} - v_i)\, g\left(\frac{p - p_i}{p_{i+1} - p_i}\right)
         \qquad p_i \le p < p_{i+1}
 
-    Before the first point its value holds, after the last one the last one's.
+    Before the first point its value holds, after the last one the last one's. Between two
+    points at the same progress the value jumps; there the later one's holds.
 
     Args:
-        points: (progress, value) pairs, at least two, of a progress in [0, 1] that
-            increases.
+        points: (progress, value) pairs, at least two, in the order of their progress, which
+            is in [0, 1].
         curve: The way between two points: "linear", "cosine", "one_minus_sqrt",
             "smoothstep", "polynomial" or "exponential". Default: ``"linear"``.
 
     Raises:
-        ValueError: A number is infinite or NaN, a progress is out of [0, 1] or does not
-            increase, there are fewer than two points, or no curve of that name.
+        ValueError: A number is infinite or NaN, a progress is out of [0, 1] or decreases,
+            there are fewer than two points, or no curve of that name.
         TypeError: An argument is of the wrong type.
 
     Example:

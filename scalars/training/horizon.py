@@ -23,25 +23,29 @@ class Horizon:
 
     The progress at a step is ``step / total_steps``. So it is 0 at the first step,
     step 0, and would be 1 one step after the last. With ``endpoint=True`` it is
-    ``step / (total_steps - 1)``, so that the last step has the schedule's end value.
+    ``step / (total_steps - 1)``, so that the last step has the schedule's end value. With
+    ``offset=1`` it is ``(step + 1) / total_steps``: libraries that count from 1 are a step
+    ahead, from the first step to the last.
 
     Args:
         total_steps: Optimizer steps in the run, at least 1; with ``endpoint`` 2.
         steps_per_epoch: Optimizer steps in an epoch, for ``fraction(epochs=...)``.
             Default: ``None``, the run has no epochs.
         endpoint: Whether the last step has progress 1. Default: ``False``.
+        offset: Steps by which the progress is ahead, below ``total_steps``; with
+            ``endpoint`` below one fewer. Default: ``0``.
         past: Where the run was extended, or jumped: (step, progress) pairs, as ``extend``
             and ``jump`` make them. Default: ``()``.
 
     Raises:
-        ValueError: A count is too small.
+        ValueError: A count is out of its range.
         TypeError: A count is not a whole number.
 
     Example:
         >>> from scalars import CosineAnnealing, Horizon, Warmup
         >>> horizon = Horizon(total_steps=1000, steps_per_epoch=100)
-        >>> horizon.progress(250)
-        0.25
+        >>> horizon.progress(250), Horizon(1000, offset=1).progress(249)
+        (0.25, 0.25)
         >>> horizon.fraction(epochs=1)
         0.1
         >>> lr = Warmup(CosineAnnealing(1e-3), horizon.fraction(steps=50))
@@ -58,6 +62,7 @@ class Horizon:
     total_steps: int
     steps_per_epoch: int | None = None
     endpoint: bool = False
+    offset: int = 0
     past: Past = field(default=(), kw_only=True)
 
     def __repr__(self) -> str:
@@ -73,6 +78,15 @@ class Horizon:
             if (value := getattr(self, name)) is not None or name == "total_steps":
                 value = checks.count(f"{name} of Horizon", value, at_least)
                 object.__setattr__(self, name, value)  # a NumPy integer too becomes an int
+        object.__setattr__(self, "offset", checks.count("offset of Horizon", self.offset, least=0))
+        if self._end < 1:
+            way_out = "At 1 progress is (step + 1) / total_steps."
+            checks.fail("offset of Horizon", "below total_steps", self.offset, way_out)
+
+    @property
+    def _end(self) -> int:
+        """The step at which the progress is 1."""
+        return self.total_steps - self.endpoint - self.offset
 
     @overload
     def progress(self, step: float) -> float: ...
@@ -113,14 +127,14 @@ class Horizon:
         """Return the progress at every step from 0 to ``total_steps``, at most 1 each."""
         found = array("d")
         for begin, end, stretch in self._stretches():
-            found.extend(map(stretch, range(begin, end)))
+            found.extend(map(stretch, range(max(begin, 0), end)))
         found.extend([1.0] * (self.total_steps + 1 - len(found)))
         return found
 
     def _stretches(self) -> Iterator[tuple[int, int, Callable[[Any], Any]]]:
         """Yield where each stretch begins and ends, and its progress as a function of the step."""
-        begin, done = 0, 0.0
-        for end, done_at_end in (*self.past, (self.total_steps - self.endpoint, 1.0)):
+        begin, done = -self.offset, 0.0
+        for end, done_at_end in (*self.past, (self._end, 1.0)):
             if end > begin:  # at a jump there are two progresses at one step
                 yield begin, end, partial(_along, begin, done, end - begin, done_at_end - done)
             begin, done = end, done_at_end
@@ -128,7 +142,9 @@ class Horizon:
     def fraction(self, steps: float = 0, epochs: float = 0) -> float:
         """Return steps and epochs as a fraction of the run, for a boundary or a warm-up.
 
-        A boundary at ``fraction(steps=b)`` is reached exactly at step ``b``.
+        A boundary at ``fraction(steps=b)`` is reached exactly at step ``b``, and a warm-up of
+        that length is over there. With an ``offset`` that is the progress at step b; a length
+        that begins elsewhere is ``steps / total_steps``.
 
         Args:
             steps: Steps, from 0 to the length of the run. Default: ``0``.
@@ -139,16 +155,15 @@ class Horizon:
                 and the horizon has no ``steps_per_epoch``.
             TypeError: An argument is not a number.
         """
-        way_out = "Give a part of the run."
-        total = checks.real("steps", steps, way_out=way_out)
-        if checks.real("epochs", epochs, way_out=way_out):
+        total = checks.real("steps", steps)
+        if checks.real("epochs", epochs):
             if self.steps_per_epoch is None:
                 name, rule = "steps_per_epoch of Horizon", "given to convert epochs"
                 checks.fail(name, rule, None, "Write Horizon(total_steps, steps_per_epoch).")
             total += epochs * self.steps_per_epoch
         if not 0 <= total <= self.total_steps:
             rule = f"from 0 to total_steps, {self.total_steps}"
-            checks.fail("the fraction's steps", rule, total, way_out)
+            checks.fail("the fraction's steps", rule, total, checks.LONGER)
         return min(self.progress(total), 1.0)
 
     def extend(self, total_steps: int, at_step: int) -> Horizon:
@@ -206,9 +221,9 @@ class Horizon:
     def _past_until(self, at_step: int, total_steps: int) -> Past:
         """Return ``past`` up to a step at which the run is changed; check the counts."""
         checks.count("at_step", at_step, least=self.past[-1][0] if self.past else 0)
-        checks.count("total_steps", total_steps, least=at_step + 1 + self.endpoint)
-        if at_step > self.total_steps - self.endpoint - 1:
-            rule = f"before the end of the run, which is at step {self.total_steps - self.endpoint}"
+        checks.count("total_steps", total_steps, least=at_step + 1 + self.endpoint + self.offset)
+        if at_step >= self._end:
+            rule = f"before the end of the run, which is at step {self._end}"
             checks.fail("at_step", rule, at_step, "A run that is over cannot be changed.")
         return *self.past, (at_step, self.progress(at_step))
 

@@ -21,13 +21,13 @@ class Phase:
     """A part of a run: how long it is, and what holds in it.
 
     Args:
-        duration: The length, above 0, in the unit of the plan: see ``Phases``.
+        duration: The length, at least 0, in the unit of the plan: see ``Phases``.
         settings: By name: schedules, which run over the phase from their progress 0 to
             1; numbers; and anything else that the loop reads, such as a batch size, an
             image size or a data set.
 
     Raises:
-        ValueError: ``duration`` is not above 0, infinite or NaN.
+        ValueError: ``duration`` is below 0, infinite or NaN.
         TypeError: ``duration`` is not a real number.
 
     Example:
@@ -37,7 +37,7 @@ class Phase:
     """
 
     def __init__(self, duration: float, /, **settings: Any) -> None:
-        self.duration = checks.positive("duration of Phase", duration)
+        self.duration = checks.at_least_0("duration of Phase", duration)
         self.settings = settings
 
     def __repr__(self) -> str:
@@ -76,10 +76,12 @@ class Phases:
 
     Args:
         phases: The phases. Their durations have one unit, whatever it is: steps, epochs
-            or parts of the run. Progress is what is done of ``total``, their sum.
+            or parts of the run. Progress is what is done of ``total``, their sum. One of
+            duration 0 is passed over: what it leaves behind holds.
 
     Raises:
-        ValueError: There are no phases, or there is no schedule in any of them.
+        ValueError: There are no phases, or none that takes time, or there is no schedule in
+            any of them.
         TypeError: An item is not a ``Phase``.
 
     Example:
@@ -108,6 +110,9 @@ class Phases:
         if not self._phases:
             checks.fail("phases", "at least one Phase", phases, "Write [Phase(1, lr=...)].")
         self.total = sum(phase.duration for phase in self._phases)
+        if not self.total:
+            way_out = "Give a duration above 0 to one of them."
+            checks.fail("phases", "longer than 0 together", phases, way_out)
         done = 0.0
         self.boundaries = tuple(
             [(done := done + phase.duration) / self.total for phase in self._phases[:-1]]
