@@ -43,8 +43,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from .arithmetic import clip as clip
+from .arithmetic import cos as cos
+from .arithmetic import exp as exp
+from .arithmetic import floor as floor
+from .arithmetic import log as log
 from .arithmetic import maximum as maximum
 from .arithmetic import minimum as minimum
+from .arithmetic import sin as sin
+from .arithmetic import sqrt as sqrt
+from .arithmetic import tanh as tanh
 from .number.scalar import ScheduledScalar as ScheduledScalar
 from .optimizers.attach import attach as attach
 from .optimizers.attach import detach as detach

@@ -33,17 +33,28 @@ def library(*values: Any) -> Any:
     return numpy
 
 
-def _elementary(name: str, on_host: Callable[..., float]) -> Callable[[P], P]:
+def _elementary(
+    name: str, on_host: Callable[..., float], rule: str = "a finite number"
+) -> Callable[[P], P]:
     def function(x: Any) -> Any:
-        return on_host(x) if isinstance(x, HOST) else getattr(library(x), name)(x)
+        if not isinstance(x, HOST):
+            return getattr(library(x), name)(x)
+        try:
+            return on_host(x)
+        except ValueError:
+            return checks.fail(f"the argument of {name}", rule, x, checks.A_NUMBER)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Return {name}(x)."
     return function
 
 
+exp = _elementary("exp", math.exp)
+log = _elementary("log", math.log, "above 0")
+sqrt = _elementary("sqrt", math.sqrt, "at least 0")
+sin = _elementary("sin", math.sin)
 cos = _elementary("cos", math.cos)
-sqrt = _elementary("sqrt", math.sqrt)
+tanh = _elementary("tanh", math.tanh)
 floor = _elementary("floor", math.floor)
 
 
@@ -78,6 +89,18 @@ def power(a: P, b: Any) -> P:
     return result  # type: ignore[no-any-return]
 
 
+def power_of_scalars(a: Any, b: Any) -> Any:
+    """Return ``a ** b``; in a graph a constant base keeps its digits, however long the run."""
+    if isinstance(a, HOST) and a > 0 and isinstance(b, mx.array):
+        return growth(a, b)
+    return power(a, b)
+
+
+def floor_of_scalar(x: Any) -> Any:
+    """Return ``floor(x)``, where just below a whole number, by rounding, counts as that number."""
+    return floor_divide(x, 1.0)
+
+
 def floor_divide(a: Any, b: Any) -> Any:
     """Return ``a // b``, where just below a whole number, by rounding, counts as that number.
 
@@ -108,7 +131,7 @@ def _nearest(quotient: Any) -> tuple[Any, Any]:
 def growth(factor: float, x: P) -> P:
     """Return ``factor ** x`` for a factor above 0, which may be too small for float32."""
     if isinstance(x, mx.array):
-        return math.e ** (math.log(factor) * x)
+        return mx.exp(math.log(factor) * x)
     return factor**x  # type: ignore[no-any-return]
 
 

@@ -45,8 +45,15 @@ from scalars import (
     WarmupStableDecay,
     Warp,
     clip,
+    cos,
+    exp,
+    floor,
+    log,
     maximum,
     minimum,
+    sin,
+    sqrt,
+    tanh,
 )
 
 
@@ -409,6 +416,35 @@ CASES = [
         lambda: maximum(Linear(1.0, 0.0), Linear(0.0, 1.0)), (0.5, 1), {0: 1, 0.5: 0.5, 0.75: 0.75}
     ),
     Case(lambda: minimum(3, Linear(1.0, 5.0)), (1, 3), {0: 1, 0.25: 2, 0.75: 3, 1: 3}),
+    Case(
+        lambda: exp(Linear(-2.0, 0.0)), (math.exp(-2), 1), {0: math.exp(-2), 0.5: 1 / math.e, 1: 1}
+    ),
+    Case(  # DeepSpeed's warm-up
+        lambda: Warmup(1.0, 0.0) * log(Linear(1.0, 16.0)) / math.log(16),
+        (0, 1),
+        {0: 0, 1 / 15: 0.25, 0.2: 0.5, 7 / 15: 0.75, 1: 1},
+    ),
+    Case(lambda: sqrt(Linear(0.0, 4.0)), (0, 2), {0: 0, 0.25: 1, 0.5: 2**0.5, 1: 2}),
+    Case(
+        lambda: 3 * sin(Linear(0.0, 2 * math.pi)), (-3, 3), {0: 0, 1 / 12: 1.5, 0.25: 3, 0.75: -3}
+    ),
+    Case(lambda: cos(Linear(0.0, math.pi)), (-1, 1), {0: 1, 1 / 3: 0.5, 0.5: 0, 1: -1}),
+    Case(
+        lambda: tanh(Linear(-math.log(3), math.log(3))),
+        (-0.8, 0.8),
+        {0: -0.8, 0.5: 0, 0.75: 0.5, 1: 0.8},
+    ),
+    Case(
+        lambda: floor(10 * Linear(-0.3, 0.3)),
+        (-3, 3),
+        {0: -3, 0.16: -3, 1 / 6: -2, 0.49: -1, 0.5: 0, 2 / 3: 1, 5 / 6: 2, 0.99: 2, 1: 3},
+        jumps=True,
+    ),
+    Case(  # a sigmoid
+        lambda: 1 / (1 + exp(math.log(9) * Linear(-1.0, 1.0))),
+        (0.1, 0.9),
+        {0: 0.9, 0.25: 0.75, 0.5: 0.5, 1: 0.1},
+    ),
     Case(
         lambda: Warmup(CosineAnnealing(1.0) * 2 + 1, 0.5),
         (0, 3),

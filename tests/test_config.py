@@ -127,6 +127,8 @@ LINEAR = {"name": "Linear", "start": 0, "end": 1}
         ({"operation": "add", "operands": 3}, TypeError, "operands in the config must be a list"),
         ({"operation": "add", "operands": [1, 2]}, ValueError, "at least one schedule"),
         ({"operation": "add", "operands": [LINEAR]}, ValueError, "2 schedules or numbers"),
+        ({"operation": "exp", "operands": [LINEAR, 1]}, ValueError, "1 schedules or numbers"),
+        ({"operation": "log", "operands": [LINEAR]}, ValueError, "must be a finite number"),
         ({"operation": "add", "operands": [LINEAR, "1"]}, TypeError, "an operand in the config"),
         ({"operation": "astype", "operands": [LINEAR, "int8"]}, ValueError, "a schedule and 'flo"),
         ({"group": 3}, ValueError, "group in the config must be a mapping"),

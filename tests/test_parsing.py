@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -58,6 +59,9 @@ def test_groups_and_plans_come_back() -> None:
         ("3 // 2 * abs(Linear(-1, 1))", [1, 0, 1]),
         ("clip(Linear(0, 1), 0.2, 0.4)", [0.2, 0.4, 0.4]),
         ("maximum(Linear(0, 1), 0.25) + minimum(1, Linear(0, 4))", [0.25, 1.5, 2]),
+        ("exp(Linear(0, 2)) - exp(1)", [1 - math.e, 0, math.e**2 - math.e]),
+        ("log(Linear(1, 3)) / log(3) + sqrt(4)", [2, 2 + math.log(2) / math.log(3), 3]),
+        ("floor(Linear(0, 3)) + tanh(0) + cos(Linear(0, 0)) * sin(0)", [0, 1, 3]),
         ("Sequence([Linear(0, 1), 1.0], [200 / 400])", [0, 1, 1]),
         ("Warmup(1.0, fraction=0.5, curve='cosine')", [0, 1, 1]),
         ("Repeat(Linear(1, 0), 2 * 2)", [1, 1, 0]),
@@ -81,6 +85,10 @@ def test_the_language(text: str, values: list[float]) -> None:
         ("LambdaValue(3)", ValueError, "something texts can hold, got 'LambdaValue'"),
         ("Linear(1)", ValueError, r"called as Linear\(start, end\), got .missing a required argument: 'end'"),
         ("Linear(1, 0, ende=2)", ValueError, "got an unexpected keyword argument 'ende'"),
+        ("log(0)", ValueError, "the argument of log must be above 0, got 0"),
+        ("exp(1000)", ValueError, "exp at column 1 must be computable, got 'math range error'"),
+        ("sqrt(Linear(1, -1))", ValueError, r"sqrt\(Linear.* at progress 0.5.* must be a finite"),
+        ("exp('a')", TypeError, "exp must be given numbers, scalars or an mx.array, got 'a'"),
         ("Linear(1, 'a')", TypeError, "end of Linear must be a finite real number, got 'a'"),
         ("Linear(1, True)", TypeError, "end of Linear must be a finite real number, got True"),
         ("Linear(1, 1e999)", ValueError, "end of Linear must be a finite real number, got inf"),

@@ -19,6 +19,7 @@ from scalars import (
     Sequence,
     Warmup,
     clip,
+    exp,
     minimum,
 )
 from scalars.number.scalar import Expression, View
@@ -38,6 +39,10 @@ assert_type(lr.at(x), mx.array)
 assert_type(minimum(lr, 0.1), Expression)
 assert_type(minimum(lr, x), mx.array)
 assert_type(clip(lr, 0.1, lr), ScheduledScalar)
+assert_type(exp(-lr), Expression)
+assert_type(exp(0.5), float)
+assert_type(exp(x), mx.array)
+assert_type(minimum(0.1, 0.2), float)
 assert_type(lr.astype(mx.bfloat16), View)
 assert_type(lr(mx.array(3)), mx.array)
 assert_type(Horizon(10).progress(3), float)

@@ -27,6 +27,11 @@ class Operation(NamedTuple):
     """Whether it has no result for some numbers."""
     of_scalars: Callable[..., Any] | None = None
     """What stands for the function in an expression, where it differs from that of arrays."""
+    operands: int = 2
+    increasing: bool = False
+    """Whether it rises with its one operand, where it has a result."""
+    wave: bool = False
+    """Whether it goes up and down between -1 and 1."""
 
     def of(self, numbers: Sequence[Any]) -> Any:
         """Return the result for numbers, of which some may be a ``Pair``."""
@@ -47,15 +52,18 @@ class Operation(NamedTuple):
         It is largest, and smallest, where each operand is at one end of its range.
         """
         pairs = [x if isinstance(x, tuple) else (x, x) for x in of_operands]
+        if self.wave and pairs[0][0] != pairs[0][1]:
+            return -1.0, 1.0
         zero = pairs[-1][0] <= 0 <= pairs[-1][1]
         if self.name == "absolute" and zero:
             return 0.0, max(-pairs[0][0], pairs[0][1])
-        power = self.name == "power" and pairs[0][0] > 0
-        if self.partial and not power and (zero or self.name != "divide"):
+        simple = self.increasing or (self.name == "power" and pairs[0][0] > 0)
+        if self.partial and not simple and (zero or self.name != "divide"):
             return -math.inf, math.inf
+        function = self.of_scalars if self.increasing and self.of_scalars else self.function
         try:
-            corners = [self.function(*corner) for corner in product(*pairs)]
-        except OverflowError:
+            corners = [function(*corner) for corner in product(*pairs)]
+        except (OverflowError, ValueError):
             return -math.inf, math.inf
         if any(map(math.isnan, corners)):
             return -math.inf, math.inf
@@ -73,9 +81,23 @@ OPERATIONS = {
         Operation("divide", "/", operator.truediv, partial=True),
         Operation("floor_divide", "//", operator.floordiv, False, True, functions.floor_divide),
         Operation("remainder", "%", operator.mod, False, True, functions.remainder),
-        Operation("power", "**", functions.power, partial=True),
-        Operation("negative", "-", operator.neg),
-        Operation("absolute", "", operator.abs),
+        Operation("power", "**", functions.power, False, True, functions.power_of_scalars),
+        Operation("negative", "-", operator.neg, operands=1),
+        Operation("absolute", "", operator.abs, operands=1),
+        Operation("exp", "", functions.exp, partial=True, operands=1, increasing=True),
+        Operation("log", "", functions.log, partial=True, operands=1, increasing=True),
+        Operation("sqrt", "", functions.sqrt, partial=True, operands=1, increasing=True),
+        Operation("sin", "", functions.sin, operands=1, wave=True),
+        Operation("cos", "", functions.cos, operands=1, wave=True),
+        Operation("tanh", "", functions.tanh, operands=1, increasing=True),
+        Operation(
+            "floor",
+            "",
+            functions.floor,
+            of_scalars=functions.floor_of_scalar,
+            operands=1,
+            increasing=True,
+        ),
         Operation("minimum", "", functions.minimum),
         Operation("maximum", "", functions.maximum),
     )

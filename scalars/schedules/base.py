@@ -42,7 +42,8 @@ class Schedule(Leaf):
     made: ``dataclasses.replace`` makes a changed one.
 
     ``value_at`` is given a float, a NumPy array or an ``mx.array``; operators serve all
-    three, and the functions of ``scalars.functions``.
+    three, and so do ``scalars.exp``, ``log``, ``sqrt``, ``sin``, ``cos``, ``tanh``, ``floor``,
+    ``minimum``, ``maximum`` and ``clip``.
 
     Where the value jumps or turns, say so in a property ``edges``: progresses between 0 and
     1. If between any two of them the value only rises or only falls, set ``monotone_pieces =

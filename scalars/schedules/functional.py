@@ -22,8 +22,8 @@ class LambdaValue(Schedule):
 
     The function is called with a progress in [0, 1]: above 1 the value at 1 holds.
     It must be pure. To be evaluated inside a graph (``at`` of an ``mx.array``) it must
-    use operators or MLX functions, which also serve a float: ``mx.cos``, not
-    ``math.cos``.
+    use operators, or functions of this package, which also serve a float in double
+    precision: ``scalars.cos``, not ``math.cos``.
 
     Args:
         function: A function from a progress to a finite real number. It cannot be
@@ -39,6 +39,10 @@ class LambdaValue(Schedule):
         >>> wd = LambdaValue(lambda progress: (1 - progress) * 0.09 + 0.01)
         >>> [float(wd.update(p)) for p in (0, 0.5, 1, 1.5)]
         [0.1, 0.055, 0.01, 0.01]
+        >>> from scalars import exp
+        >>> sampling = LambdaValue(lambda progress: 4 / (4 + exp(8 * progress)))
+        >>> [round(float(sampling.update(p)), 3) for p in (0, 0.5, 1)]
+        [0.8, 0.068, 0.001]
     """
 
     function: Annotated[Callable[[Any], Any], checks.function]

@@ -189,7 +189,7 @@ def _operation(operation: Any, operands: Any) -> ScheduledScalar:
             rule = "a schedule and 'float32', 'float16' or 'bfloat16'"
             checks.fail("operands in the config", rule, given, "Pass what to_config returned.")
         return _scalar(given[0]).astype(getattr(mx, given[1]))
-    expected = 1 if operation in ("negative", "absolute") else 2
+    expected = OPERATIONS[operation].operands
     numbers = [
         one if isinstance(one, ScheduledScalar) else checks.real("an operand in the config", one)
         for one in given

@@ -32,9 +32,10 @@ def parse(text: str) -> ScheduledScalar | Any:
     """Make a scalar of a text such as its ``repr``, and run no other code.
 
     The text is a call such as ``Warmup(CosineAnnealing(1e-3), 0.1)``, arithmetic between
-    calls and numbers, ``abs``, ``clip``, ``maximum``, ``minimum``, or the call of a
-    ``ScalarGroup`` or of ``Phases``. The names are those of the schedules and the
-    registered ones. A number alone is a ``Constant``.
+    calls and numbers, ``abs``, ``clip``, ``maximum``, ``minimum``, ``exp``, ``log``, ``sqrt``,
+    ``sin``, ``cos``, ``tanh``, ``floor``, or the call of a ``ScalarGroup`` or of ``Phases``.
+    The names are those of the schedules and the registered ones. A number alone is a
+    ``Constant``.
 
     Args:
         text: The text, at most 20,000 characters, nested at most 50 deep.

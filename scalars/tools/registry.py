@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .. import checks
+from .. import arithmetic, checks
 from ..adaptive import early_stopping, loss_scale, plateau, threshold
-from ..arithmetic import clip, maximum, minimum
 from ..number.scalar import ScheduledScalar
 from ..schedules import annealing, composition, cyclic, stepwise
 from ..schedules.base import Schedule
@@ -27,7 +26,10 @@ SCHEDULES: dict[str, Factory] = {
     and isinstance(value, type)
     and issubclass(value, Schedule)
 }
-FUNCTIONS: dict[str, Factory] = {"abs": abs, "clip": clip, "maximum": maximum, "minimum": minimum}
+FUNCTIONS: dict[str, Factory] = {"abs": abs} | {
+    name: getattr(arithmetic, name)
+    for name in ["clip", "maximum", "minimum", "exp", "log", "sqrt", "sin", "cos", "tanh", "floor"]
+}
 PLANS: dict[str, Factory] = {"ScalarGroup": ScalarGroup, "Phase": Phase, "Phases": Phases}
 REGISTERED: dict[str, Factory] = {}
 """What ``register`` has added."""
