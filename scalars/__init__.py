@@ -91,7 +91,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .adaptive.early_stopping import EarlyStopping as EarlyStopping
+    from .adaptive.greedy import Greedy as Greedy
     from .adaptive.loss_scale import DynamicLossScale as DynamicLossScale
+    from .adaptive.plateau import NewBob as NewBob
     from .adaptive.plateau import ReduceOnPlateau as ReduceOnPlateau
     from .adaptive.threshold import ThresholdSwitch as ThresholdSwitch
     from .optimizers.batch_norm import recompute_batch_norm as recompute_batch_norm
@@ -116,6 +118,8 @@ if TYPE_CHECKING:
 _LATER = {
     "DynamicLossScale": "adaptive.loss_scale",
     "EarlyStopping": "adaptive.early_stopping",
+    "Greedy": "adaptive.greedy",
+    "NewBob": "adaptive.plateau",
     "ReduceOnPlateau": "adaptive.plateau",
     "ThresholdSwitch": "adaptive.threshold",
     "layer_optimizer": "optimizers.layers",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union, cast, overload
 
 import mlx.core as mx
@@ -10,59 +12,65 @@ from . import checks
 from .number.operations import OPERATIONS
 from .number.scalar import Expression, ScheduledScalar, is_number
 
+Array = TypeVar("Array", bound="mx.array | np.ndarray[Any, Any]")
+Plain = TypeVar("Plain", bound="float | mx.array | np.ndarray[Any, Any]")
+Bound: TypeAlias = Union[ScheduledScalar, float, None]  # noqa: UP007 - evaluated at run time
+
 if TYPE_CHECKING:
     from typing import Protocol
 
     import numpy as np
 
-    class _Elementary(Protocol):
+    class _OfOne(Protocol):
         @overload
         def __call__(self, x: ScheduledScalar) -> Expression: ...
         @overload
-        def __call__(self, x: float) -> float: ...
+        def __call__(self, x: Plain) -> Plain: ...
+
+    class _OfTwo(Protocol):
         @overload
-        def __call__(self, x: mx.array) -> mx.array: ...
+        def __call__(self, a: ScheduledScalar, b: ScheduledScalar | float) -> Expression: ...
         @overload
-        def __call__(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+        def __call__(self, a: float, b: ScheduledScalar) -> Expression: ...
+        @overload
+        def __call__(self, a: Array, b: ScheduledScalar | float) -> Array: ...
+        @overload
+        def __call__(self, a: ScheduledScalar | float, b: Array) -> Array: ...
+        @overload
+        def __call__(self, a: Plain, b: Plain) -> Plain: ...
 
 
-Array = TypeVar("Array", bound="mx.array | np.ndarray[Any, Any]")
+def _of_one(described: Callable[[Any], Any]) -> _OfOne:
+    name = described.__name__
+    operation = OPERATIONS[name]
+
+    @wraps(described)
+    def function(x: Any) -> Any:
+        x = checks.operand(name, x)
+        return Expression(operation, x) if isinstance(x, ScheduledScalar) else operation.function(x)
+
+    return cast("_OfOne", function)
 
 
-def _operand(name: str, value: Any) -> Any:
-    """Check that a function has a value for ``value``: a number, a scalar or an array."""
-    if isinstance(value, (mx.array, ScheduledScalar)) or hasattr(value, "__array_ufunc__"):
-        return value
-    if not is_number(value):
-        rule = "given numbers, scalars or an mx.array"
-        checks.fail(name, rule, value, checks.A_NUMBER, wrong_type=True)
-    return value if isinstance(value, int) else float(value)
+def _of_two(described: Callable[[Any, Any], Any]) -> _OfTwo:
+    name = described.__name__
+    operation = OPERATIONS[name]
+
+    @wraps(described)
+    def function(a: Any, b: Any) -> Any:
+        a, b = checks.operand(name, a), checks.operand(name, b)
+        for one, other in ((a, b), (b, a)):
+            if isinstance(one, ScheduledScalar):
+                if is_number(other):
+                    return Expression(operation, a, b)
+                number = one._beside(other) if isinstance(other, mx.array) else float(one)
+                return operation.function(number, other)
+        return operation.function(a, b)
+
+    return cast("_OfTwo", function)
 
 
-def _function(name: str, a: Any, b: Any) -> Any:
-    operation, a, b = OPERATIONS[name], _operand(name, a), _operand(name, b)
-    for one, other in ((a, b), (b, a)):
-        if isinstance(one, ScheduledScalar):
-            if isinstance(other, mx.array):
-                return operation.function(one._beside(other), other)
-            return (
-                Expression(operation, a, b)
-                if is_number(other)
-                else operation.function(float(one), other)
-            )
-    return operation.function(a, b)
-
-
-@overload
-def minimum(a: ScheduledScalar, b: ScheduledScalar | float) -> Expression: ...
-@overload
-def minimum(a: float, b: ScheduledScalar) -> Expression: ...
-@overload
-def minimum(a: float, b: float) -> float: ...
-@overload
-def minimum(a: Array, b: ScheduledScalar | Array | float) -> Array: ...
-@overload
-def minimum(a: ScheduledScalar | float, b: Array) -> Array: ...
+@_of_two
 def minimum(a: Any, b: Any) -> Any:
     """Return a live scalar: the smaller of ``a`` and ``b`` at any time.
 
@@ -80,19 +88,9 @@ def minimum(a: Any, b: Any) -> Any:
         >>> [capped.at(p) for p in (0, 0.2, 0.5)]
         [0.0, 0.2, 0.25]
     """
-    return _function("minimum", a, b)
 
 
-@overload
-def maximum(a: ScheduledScalar, b: ScheduledScalar | float) -> Expression: ...
-@overload
-def maximum(a: float, b: ScheduledScalar) -> Expression: ...
-@overload
-def maximum(a: float, b: float) -> float: ...
-@overload
-def maximum(a: Array, b: ScheduledScalar | Array | float) -> Array: ...
-@overload
-def maximum(a: ScheduledScalar | float, b: Array) -> Array: ...
+@_of_two
 def maximum(a: Any, b: Any) -> Any:
     """Return a live scalar: the larger of ``a`` and ``b`` at any time.
 
@@ -110,18 +108,12 @@ def maximum(a: Any, b: Any) -> Any:
         >>> [floored.at(p) for p in (0, 0.5, 1)]
         [1.0, 0.5, 0.25]
     """
-    return _function("maximum", a, b)
-
-
-Bound: TypeAlias = Union[ScheduledScalar, float, None]  # noqa: UP007 - evaluated at run time
 
 
 @overload
 def clip(scalar: ScheduledScalar, low: Bound = None, high: Bound = None) -> ScheduledScalar: ...
 @overload
-def clip(scalar: float, low: float | None = None, high: float | None = None) -> float: ...
-@overload
-def clip(scalar: Array, low: float | None = None, high: float | None = None) -> Array: ...
+def clip(scalar: Plain, low: float | None = None, high: float | None = None) -> Plain: ...
 def clip(scalar: Any, low: Any = None, high: Any = None) -> Any:
     """Return a live scalar: ``scalar``, kept between ``low`` and ``high``.
 
@@ -143,15 +135,9 @@ def clip(scalar: Any, low: Any = None, high: Any = None) -> Any:
     return raised if high is None else minimum(raised, high)
 
 
-def _elementary(name: str, what: str, raises: str, example: str, values: str) -> _Elementary:
-    operation = OPERATIONS[name]
-
-    def function(x: Any) -> Any:
-        x = _operand(name, x)
-        return Expression(operation, x) if isinstance(x, ScheduledScalar) else operation.function(x)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"""Return a live scalar: {what} of ``x`` at any time.
+@_of_one
+def exp(x: Any) -> Any:
+    """Return a live scalar: e to the power of ``x``, at any time.
 
     The same function serves a formula, in ``value_at`` of a schedule of your own and in a
     ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
@@ -160,42 +146,140 @@ def _elementary(name: str, what: str, raises: str, example: str, values: str) ->
         x: A scalar, a number, a NumPy array or an ``mx.array``.
 
     Raises:
-        ValueError: {raises}.
+        ValueError: It is so large that the result is infinite, somewhere in the run.
         TypeError: ``x`` is something else.
 
     Example:
-        >>> from scalars import {name}, Linear
-        >>> [round({example}.at(p), 4) for p in (0, 0.5, 1)]
-        {values}
+        >>> from scalars import Linear, exp
+        >>> [round(exp(Linear(0, -2)).at(p), 4) for p in (0, 0.5, 1)]
+        [1.0, 0.3679, 0.1353]
     """
-    return cast("_Elementary", function)
 
 
-FINITE = "``x`` is infinite, or so large somewhere in the run that the result is"
-exp = _elementary("exp", "e to the power", FINITE, "exp(Linear(0, -2))", "[1.0, 0.3679, 0.1353]")
-log = _elementary(
-    "log",
-    "the natural logarithm",
-    "``x`` is not above 0 somewhere in the run",
-    "log(Linear(1, 10))",
-    "[0.0, 1.7047, 2.3026]",
-)
-sqrt = _elementary(
-    "sqrt",
-    "the square root",
-    "``x`` is below 0 somewhere in the run",
-    "sqrt(Linear(0, 4))",
-    "[0.0, 1.4142, 2.0]",
-)
-sin = _elementary("sin", "the sine", FINITE, "sin(Linear(0, 2))", "[0.0, 0.8415, 0.9093]")
-cos = _elementary("cos", "the cosine", FINITE, "cos(Linear(0, 2))", "[1.0, 0.5403, -0.4161]")
-tanh = _elementary(
-    "tanh", "the hyperbolic tangent", FINITE, "tanh(Linear(-1, 1))", "[-0.7616, 0.0, 0.7616]"
-)
-floor = _elementary(
-    "floor",
-    "the largest whole number up to that",
-    "``x`` is infinite",
-    "floor(Linear(0, 3))",
-    "[0.0, 1.0, 3.0]",
-)
+@_of_one
+def log(x: Any) -> Any:
+    """Return a live scalar: the natural logarithm of ``x``, at any time.
+
+    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
+    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+
+    Args:
+        x: A scalar, a number, a NumPy array or an ``mx.array``.
+
+    Raises:
+        ValueError: ``x`` is not above 0, somewhere in the run.
+        TypeError: ``x`` is something else.
+
+    Example:
+        >>> from scalars import Linear, log
+        >>> [round(log(Linear(1, 10)).at(p), 4) for p in (0, 0.5, 1)]
+        [0.0, 1.7047, 2.3026]
+    """
+
+
+@_of_one
+def sqrt(x: Any) -> Any:
+    """Return a live scalar: the square root of ``x``, at any time.
+
+    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
+    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+
+    Args:
+        x: A scalar, a number, a NumPy array or an ``mx.array``.
+
+    Raises:
+        ValueError: ``x`` is below 0, somewhere in the run.
+        TypeError: ``x`` is something else.
+
+    Example:
+        >>> from scalars import Linear, sqrt
+        >>> [round(sqrt(Linear(0, 4)).at(p), 4) for p in (0, 0.5, 1)]
+        [0.0, 1.4142, 2.0]
+    """
+
+
+@_of_one
+def sin(x: Any) -> Any:
+    """Return a live scalar: the sine of ``x``, at any time.
+
+    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
+    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+
+    Args:
+        x: A scalar, a number, a NumPy array or an ``mx.array``.
+
+    Raises:
+        ValueError: ``x`` is infinite or NaN.
+        TypeError: ``x`` is something else.
+
+    Example:
+        >>> from scalars import Linear, sin
+        >>> [round(sin(Linear(0, 2)).at(p), 4) for p in (0, 0.5, 1)]
+        [0.0, 0.8415, 0.9093]
+    """
+
+
+@_of_one
+def cos(x: Any) -> Any:
+    """Return a live scalar: the cosine of ``x``, at any time.
+
+    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
+    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+
+    Args:
+        x: A scalar, a number, a NumPy array or an ``mx.array``.
+
+    Raises:
+        ValueError: ``x`` is infinite or NaN.
+        TypeError: ``x`` is something else.
+
+    Example:
+        >>> from scalars import Linear, cos
+        >>> [round(cos(Linear(0, 2)).at(p), 4) for p in (0, 0.5, 1)]
+        [1.0, 0.5403, -0.4161]
+    """
+
+
+@_of_one
+def tanh(x: Any) -> Any:
+    """Return a live scalar: the hyperbolic tangent of ``x``, at any time.
+
+    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
+    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+
+    Args:
+        x: A scalar, a number, a NumPy array or an ``mx.array``.
+
+    Raises:
+        ValueError: ``x`` is infinite or NaN.
+        TypeError: ``x`` is something else.
+
+    Example:
+        >>> from scalars import Linear, tanh
+        >>> [round(tanh(Linear(-1, 1)).at(p), 4) for p in (0, 0.5, 1)]
+        [-0.7616, 0.0, 0.7616]
+    """
+
+
+@_of_one
+def floor(x: Any) -> Any:
+    """Return a live scalar: the largest whole number that is not above ``x``, at any time.
+
+    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
+    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+
+    Of a scalar, what is just below a whole number by rounding counts as that number, as in
+    ``//``: ``floor(Linear(0, total))`` is the step.
+
+    Args:
+        x: A scalar, a number, a NumPy array or an ``mx.array``.
+
+    Raises:
+        ValueError: ``x`` is infinite or NaN.
+        TypeError: ``x`` is something else.
+
+    Example:
+        >>> from scalars import Linear, floor
+        >>> [round(floor(Linear(0, 3)).at(p), 4) for p in (0, 0.5, 1)]
+        [0.0, 1.0, 3.0]
+    """

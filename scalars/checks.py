@@ -158,6 +158,15 @@ def each(name: str, value: Any, check: Check) -> tuple[Any, ...]:
     return tuple([check(f"item {i} of {name}", item) for i, item in items])
 
 
+def operand(name: str, value: Any) -> Any:
+    """Check that a function has a value for ``value``: a number, a scalar or an array."""
+    if not (isinstance(value, AnyReal) or hasattr(value, "__array__") or hasattr(value, "shape")):
+        rule = "given numbers, scalars or an mx.array"
+        fail(name, rule, value, A_NUMBER, wrong_type=True)
+    plain = isinstance(value, (float, int)) or hasattr(value, "__array__")
+    return value if plain or hasattr(value, "shape") else float(value)
+
+
 def function(name: str, value: Any) -> Callable[..., Any]:
     """Check that ``value`` can be called, and is no scalar, which ignores its argument."""
     if hasattr(type(value), "__mlx_array__"):

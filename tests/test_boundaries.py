@@ -16,7 +16,9 @@ from scalars import (
     Linear,
     MultiStepDecay,
     PiecewiseConstant,
+    Polynomial,
     Repeat,
+    Staircase,
     StepDecay,
 )
 from scalars.schedules.spans import reached
@@ -70,6 +72,56 @@ def test_long_runs_in_a_graph(data: st.DataObject) -> None:
     stairs = PiecewiseConstant(range_list(len(boundaries) + 1), [b / total for b in boundaries])
     expected = np.searchsorted(boundaries, steps, side="right")
     assert np.array_equal(np.array(stairs.at(progress)), expected)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_cycles_and_stairs_of_any_schedule(data: st.DataObject) -> None:
+    """Staircase and Polynomial's cycle, on the host up to a million steps."""
+    total = data.draw(st.integers(2, 1_000_000))
+    every = data.draw(st.integers(1, total))
+    stairs = Staircase(Linear(0.0, total), every / total)
+    fall = Polynomial(1.0, 0.0, 1, cycle=every / total)
+    first = data.draw(st.integers(0, total)) // every * every
+    for step in {first, max(first - 1, 0), first + 1, total} & set(range(total + 1)):
+        assert stairs.at(step / total) == pytest.approx(step // every * every, rel=1e-12)
+        cycles = max(1, -(-step // every))
+        expected = 1 - step / (cycles * every)
+        assert fall.at(step / total) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_cycles_and_stairs_in_a_graph(data: st.DataObject) -> None:
+    total = data.draw(st.integers(2, 100_000))
+    every = data.draw(st.integers(1, total))
+    steps = np.arange(total + 1)
+    progress = mx.array(steps).astype(mx.float32) / total
+    stairs = np.array(Staircase(Linear(0.0, 1.0), every / total).at(progress))
+    np.testing.assert_allclose(stairs, steps // every * every / total, rtol=1e-6, atol=1e-7)
+    fall = np.array(Polynomial(1.0, 0.0, 1, cycle=every / total).at(progress))
+    cycles = np.maximum(1, -(-steps // every))
+    np.testing.assert_allclose(fall, 1 - steps / (cycles * every), atol=1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 4), st.floats(0.1, 3))
+def test_growing_repeats_begin_on_their_step(times: int, growth: int, cut: float) -> None:
+    """Of first, first * growth ... steps, in a run that ends within the last one."""
+    lengths = [3 * growth**i for i in range(times)]
+    begins = [sum(lengths[:i]) for i in range(times)]
+    total = sum(lengths[:-1]) + max(1, round(lengths[-1] * min(cut, 1)))
+    if total > 1_000_000:
+        return
+    given_times = times - 1 + (total - begins[-1]) / lengths[-1]
+    schedule = Repeat(Linear(1.0, 0.0), given_times, growth=growth)
+    in_graph = np.array(schedule.at(mx.array([b / total for b in begins])))
+    on_host = [schedule.at(begin / total) for begin in begins]
+    assert on_host == pytest.approx([1.0] * times, abs=1e-9)
+    for i, begin in enumerate(begins[1:]):
+        assert schedule.at((begin - 1) / total) == pytest.approx(1 / lengths[i], rel=1e-6)
+    if total <= 100_000:
+        np.testing.assert_allclose(in_graph, 1.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("total", [1211, 1500, 3640, 99_991])

@@ -100,6 +100,7 @@ def test_reduce_lr_on_plateau() -> None:
 def test_every_name_is_tested() -> None:
     tested = {name for name, _, _ in HUGGING_FACE} | {
         "reduce_lr_on_plateau",
+        "greedy",  # in test_rules.py
         "fixed_lr",
         "cosine_schedule_with_warmup",
         "polynomial_decay_schedule_with_warmup",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from weakref import WeakSet
 
 from .. import checks
@@ -15,6 +15,21 @@ from ..number.together import remember
 from ..schedules.base import Schedule
 
 Memory = dict[str, Any]
+
+
+Mode = Annotated[str, lambda name, value: checks.one_of(name, value, ("min", "max"))]
+ThresholdMode = Annotated[str, lambda name, value: checks.one_of(name, value, ("rel", "abs"))]
+
+
+def improves(
+    metric: float, best: float | None, mode: str, threshold: float, threshold_mode: str
+) -> bool:
+    """Return whether a metric is better than the best so far, if there is one, as in PyTorch."""
+    if not math.isfinite(metric) or best is None:
+        return math.isfinite(metric)
+    margin = threshold if mode == "max" else -threshold
+    bound = best * (1 + margin) if threshold_mode == "rel" else best + margin
+    return metric > bound if mode == "max" else metric < bound
 
 
 class Adaptive(Schedule):
@@ -27,11 +42,11 @@ class Adaptive(Schedule):
 
     for_users: ClassVar[tuple[str, ...]] = ("memory",)
     at_first: ClassVar[Mapping[str, int | None]]
-    """The memory before the first metric: counts, and ``None`` for a number not known yet."""
+    """The memory before the first metric: counts, and ``None`` for what is no number yet."""
     waits_for_warmup: ClassVar[bool] = False
     """Whether a ``Warmup`` that it is in keeps it from counting metrics until it is over."""
     counted: ClassVar[str]
-    """The key of the memory that the value follows from, a count."""
+    """The key of the memory that the value follows from: mostly a count."""
 
     def __post_init__(self) -> None:
         self.memory: Memory = dict(self.at_first)
@@ -41,10 +56,9 @@ class Adaptive(Schedule):
         super().__post_init__()
 
     @property
-    def count(self) -> int:
+    def count(self) -> Any:
         """The number in the memory that the value follows from."""
-        count: int = SUPPOSED.get().get(id(self), self.memory)[self.counted]
-        return count
+        return SUPPOSED.get().get(id(self), self.memory)[self.counted]
 
     def counts(self, memory: Memory) -> Any:
         """Return what the value follows from: where it is the same, no value has changed."""

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from ..checks import AtLeast0, Count
 from ..functions import P
-from .base import Adaptive, Memory
-from .plateau import Mode, ThresholdMode, improves
+from .base import Adaptive, Memory, Mode, ThresholdMode, improves
 
 
 class EarlyStopping(Adaptive):

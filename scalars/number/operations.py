@@ -90,14 +90,7 @@ OPERATIONS = {
         Operation("sin", "", functions.sin, operands=1, wave=True),
         Operation("cos", "", functions.cos, operands=1, wave=True),
         Operation("tanh", "", functions.tanh, operands=1, increasing=True),
-        Operation(
-            "floor",
-            "",
-            functions.floor,
-            of_scalars=functions.floor_of_scalar,
-            operands=1,
-            increasing=True,
-        ),
+        Operation("floor", "", functions.floor, False, False, functions.floor_of_scalar, 1, True),
         Operation("minimum", "", functions.minimum),
         Operation("maximum", "", functions.maximum),
     )

@@ -132,7 +132,7 @@ def observe_all(name: str, leaves: Iterable[Any], metric: checks.Measured) -> No
     """Tell every listener in some leaves a metric, or none if one of them fails."""
     leaves = tuple(leaves)
     if not listeners_of(leaves):
-        way_out = "ReduceOnPlateau and ThresholdSwitch observe metrics."
+        way_out = "ReduceOnPlateau, Greedy and ThresholdSwitch observe metrics."
         checks.fail("a scalar that observes a metric", "an adaptive one", name, way_out)
     number = checks.metric(metric)
     hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf._cell.progress, 1.0))]

@@ -10,6 +10,7 @@ from ..checks import Positive, Real
 from ..functions import P, cos, power, sqrt
 from .base import Schedule
 from .curves import geometric, mix
+from .spans import HOST_TOLERANCE, inner, inner_spans, stretched
 
 
 class Constant(Schedule):
@@ -84,9 +85,13 @@ class Polynomial(Schedule):
         end: Value at progress 1.
         power: The exponent k, above 0: 1 is a straight line; the larger, the
             earlier the fall. Default: ``2.0``.
+        cycle: The progress c at which ``end`` is reached for the first time, a fraction of
+            the run. After it the value goes on as if the decay were 2c long, after 2c as if
+            it were 3c long: in the formula p becomes :math:`p / (c \lceil p / c \rceil)`.
+            Default: ``1.0``.
 
     Raises:
-        ValueError: An argument is infinite or NaN, or ``power`` is not above 0.
+        ValueError: An argument is infinite, NaN or out of its range.
         TypeError: An argument is not a real number.
 
     Example:
@@ -94,6 +99,12 @@ class Polynomial(Schedule):
         >>> lr = Polynomial(1.0, 0.0, power=2)
         >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 1, 1.5)]
         [1.0, 0.5625, 0.25, 0.0, 0.0]
+        >>> lr = Polynomial(1.0, 0.0, power=1, cycle=0.5)
+        >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 0.6, 0.8, 1)]
+        [1.0, 0.5, 0.0, 0.4, 0.2, 0.0]
+
+    ``cycle`` is that of Keras, TensorFlow, PaddlePaddle and NeMo (``cycle=True``): at the end
+    of one the value is ``end``, and only then it jumps.
 
     [1]: Chen, L.-C. et al., 2017. DeepLab: Semantic image segmentation with deep
     convolutional nets, atrous convolution, and fully connected CRFs. TPAMI.
@@ -102,12 +113,20 @@ class Polynomial(Schedule):
     start: Real
     end: Real
     power: Positive = 2.0
+    cycle: Annotated[float, checks.span] = 1.0
 
     monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
-        """Return end + (start - end) (1 - p)^power."""
-        return mix(self.end, self.start, power(1 - progress, self.power))
+        """Return end + (start - end) (1 - p)^power, on a clock that is stretched after a cycle."""
+        done = progress if self.cycle == 1 else stretched(progress, self.cycle)
+        return mix(self.end, self.start, power(1 - done, self.power))
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        count = math.ceil(1 / self.cycle - HOST_TOLERANCE)
+        return inner([i * self.cycle for i in inner_spans(count)])
 
 
 class CosineAnnealing(Schedule):

@@ -79,6 +79,12 @@ def equal_spans(progress: Any, length: float) -> tuple[Any, Any]:
     return i, clipped(progress * spans - i)
 
 
+def stretched(progress: Any, length: float) -> Any:
+    """Return how much is done of the shortest multiple of ``length`` that has not been passed."""
+    spans = maximum(-floor((tolerance(progress) - progress) / length), 1)
+    return clipped(progress / (length * spans))
+
+
 def growing_spans(count: float, growth: float) -> tuple[float, ...]:
     """Return where spans end of which each is ``growth`` times as long as the one before.
 

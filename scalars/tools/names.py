@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import checks
+from ..adaptive.greedy import Greedy
 from ..adaptive.plateau import ReduceOnPlateau
 from ..schedules.annealing import Constant, CosineAnnealing, InverseSqrt, Linear, Polynomial
 from ..schedules.base import Schedule
@@ -107,6 +108,17 @@ def _reduce_on_plateau(
     return run.warm(plateau) if run.warmup else plateau
 
 
+def _greedy(run: _Run, **options: Any) -> Schedule:
+    if run.end is not None:
+        options.setdefault("minimum", run.end)
+    greedy = Greedy(run.peak, **options)
+    return run.warm(greedy) if run.warmup else greedy
+
+
+# from_name asks a maker what it takes.
+_greedy.__signature__ = inspect.signature(Greedy)  # type: ignore[attr-defined]
+
+
 NAMES: dict[str, Callable[..., Schedule]] = {
     # Hugging Face
     "constant": _constant,
@@ -120,6 +132,7 @@ NAMES: dict[str, Callable[..., Schedule]] = {
     "inverse_sqrt": _inverse_sqrt,
     "warmup_stable_decay": _warmup_stable_decay,
     "reduce_lr_on_plateau": _reduce_on_plateau,
+    "greedy": _greedy,
     # SambaFlow
     "fixed_lr": _constant,
     "cosine_schedule_with_warmup": _cosine_to_a_tenth,
@@ -145,7 +158,7 @@ def from_name(
         name: "constant", "constant_with_warmup", "linear", "cosine",
             "cosine_with_restarts", "cosine_with_min_lr", "cosine_warmup_with_min_lr",
             "polynomial", "inverse_sqrt", "warmup_stable_decay",
-            "reduce_lr_on_plateau" (call ``observe(metric)``); or SambaFlow's
+            "reduce_lr_on_plateau", "greedy" (call ``observe(metric)``); or SambaFlow's
             "fixed_lr", "cosine_schedule_with_warmup",
             "polynomial_decay_schedule_with_warmup".
         peak: The highest value: the learning rate.
@@ -155,7 +168,7 @@ def from_name(
             of the library.
         options: What else the schedule takes: ``num_cycles`` (restarts), ``power``
             (polynomial), ``timescale`` (inverse square root), ``decay_steps`` and
-            ``curve`` (warm-up, stable, decay), those of ``ReduceOnPlateau``.
+            ``curve`` (warm-up, stable, decay), those of ``ReduceOnPlateau`` and ``Greedy``.
 
     Raises:
         ValueError: There is no such name, a number is out of its range, an option is

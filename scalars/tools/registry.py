@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .. import arithmetic, checks
-from ..adaptive import early_stopping, loss_scale, plateau, threshold
+from ..adaptive import early_stopping, greedy, loss_scale, plateau, threshold
 from ..number.scalar import ScheduledScalar
 from ..schedules import annealing, composition, cyclic, stepwise
 from ..schedules.base import Schedule
@@ -17,7 +17,17 @@ from ..training.phases import Phase, Phases
 
 Factory = Callable[..., Any]
 
-MODULES = (annealing, stepwise, cyclic, composition, plateau, threshold, early_stopping, loss_scale)
+MODULES = (
+    annealing,
+    stepwise,
+    cyclic,
+    composition,
+    plateau,
+    greedy,
+    threshold,
+    early_stopping,
+    loss_scale,
+)
 SCHEDULES: dict[str, Factory] = {
     name: value
     for module in MODULES

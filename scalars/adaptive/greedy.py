@@ -1,0 +1,130 @@
+"""A value that is raised while a metric improves, and lowered while it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from .. import checks
+from ..checks import AtLeast0, Count, CountFrom0, Factor, Real
+from ..functions import P
+from .base import Adaptive, Memory, Mode, ThresholdMode, improves
+
+
+class Greedy(Adaptive):
+    r"""Raise a value while a metric improves, and lower it while it does not: GreedyLR [1].
+
+    .. math:: v \leftarrow \min(v / f, b) \quad \text{or} \quad v \leftarrow \max(f v, a)
+
+    where ``observe(metric)`` has seen the metric improve on its best more than ``patience``
+    times in a row, or fail to as often. After that the next ``warmup`` or ``cooldown``
+    metrics are not counted. A value that is to be lowered at the minimum ``reset_after``
+    times, and not raised between them, starts over: from ``start``, with no best. The value
+    does not depend on the progress; a metric that is infinite or NaN is never an improvement.
+    In a ``Warmup`` nothing is counted until the warm-up is over.
+
+    Args:
+        start: The value before the first metric, often 10 times that of other schedules.
+        factor: The factor f, above 0 and below 1. Default: ``0.95``.
+        patience: How many metrics in a row are let pass. Default: ``10``.
+        mode: "min" if a lower metric is better, "max" if a higher one. Default: ``"min"``.
+        threshold: How much better is an improvement, at least 0. Default: ``1e-6``.
+        threshold_mode: "rel", a part of the best, or "abs". Default: ``"abs"``.
+        cooldown: How many metrics after a fall are not counted. Default: ``0``.
+        warmup: How many metrics after a rise are not counted. Default: ``0``.
+        minimum: The least value a that a fall leads to. Default: ``1e-3``.
+        maximum: The largest value b that a rise leads to. Default: ``1.0``.
+        eps: A change that is not larger than this is left out. Default: ``1e-8``.
+        reset_after: How many falls at the minimum are let pass, at least 1.
+            Default: ``500``.
+
+    Raises:
+        ValueError: A number is out of its range, a mode unknown, or ``minimum`` is above
+            ``maximum``.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> from scalars import Greedy
+        >>> lr = Greedy(0.1, factor=0.5, patience=1)
+        >>> [float(lr.observe(loss)) for loss in (3.0, 2.0, 1.0, 1.0, 1.0, 1.0)]
+        [0.1, 0.2, 0.2, 0.2, 0.1, 0.1]
+
+    On several ranks observe the metric averaged over them, so that all ranks do the same.
+
+    [1]: "greedy" in Hugging Face's transformers. Balasubramanian, S. et al., 2025. GreedyLR: A
+    novel adaptive learning rate scheduler. arXiv:2512.14527. Its ``smooth=True`` is to
+    observe the average of the last metrics.
+    """
+
+    start: Real
+    factor: Factor = 0.95
+    patience: CountFrom0 = 10
+    mode: Mode = "min"
+    threshold: AtLeast0 = 1e-6
+    threshold_mode: ThresholdMode = "abs"
+    cooldown: CountFrom0 = 0
+    warmup: CountFrom0 = 0
+    minimum: Real = 1e-3
+    maximum: Real = 1.0
+    eps: AtLeast0 = 1e-8
+    reset_after: Count = 500
+
+    monotone_pieces = True
+
+    at_first: ClassVar = {
+        "best": None,
+        "good": 0,
+        "bad": 0,
+        "cooldown": 0,
+        "warmup": 0,
+        "at_minimum": 0,
+        "value": None,
+    }
+    counted: ClassVar = "value"
+    waits_for_warmup: ClassVar = True
+
+    def check_together(self) -> None:
+        """Check that there are values between the bounds."""
+        if self.minimum > self.maximum:
+            rule = f"at most maximum, {self.maximum}"
+            checks.fail("minimum of Greedy", rule, self.minimum, "Lower it.")
+
+    def value_at(self, progress: P) -> P:
+        """Return the value that the metrics have led to."""
+        value = self.start if self.count is None else self.count
+        return value + 0 * progress
+
+    def after(self, metric: float) -> Memory:
+        """Return the memory after a metric, in the order of transformers."""
+        now = dict(self.memory)
+        for pause in ("cooldown", "warmup"):
+            if now[pause]:
+                return {**now, pause: now[pause] - 1, "good": 0, "bad": 0}
+        if improves(metric, now["best"], self.mode, self.threshold, self.threshold_mode):
+            now.update(best=metric, good=now["good"] + 1, bad=0)
+        else:
+            now.update(good=0, bad=now["bad"] + 1)
+        value = self.start if now["value"] is None else now["value"]
+        if now["good"] > self.patience:
+            raised = min(value / self.factor, self.maximum)
+            value = raised if raised - value > self.eps else value
+            now.update(value=value, good=0, warmup=self.warmup, at_minimum=0)
+        elif now["bad"] > self.patience:
+            lowered = max(value * self.factor, self.minimum)
+            value = lowered if value - lowered > self.eps else value
+            now.update(value=value, bad=0, cooldown=self.cooldown)
+            now["at_minimum"] += value <= self.minimum
+            if now["at_minimum"] >= self.reset_after:
+                now = {**self.at_first, "cooldown": self.cooldown}
+        return now
+
+    @property
+    def possible(self) -> Sequence[Memory]:
+        """The value at the start, and at the bounds that it may reach."""
+        ends = (min(self.start, self.minimum), max(self.start, self.maximum))
+        return [{**self.at_first, "value": value} for value in (None, *ends)]
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value only rises or only falls."""
+        return ()
