@@ -9,9 +9,10 @@ What it offers; each has its own help, such as ``help(scalars.Warmup)``:
   InverseTime, Tanh, Rex, StepDecay, MultiStepDecay, PiecewiseConstant,
   PiecewiseInterpolate, CosineAnnealingWarmRestarts, Cyclic, OneCycle, LambdaValue.
 - Schedules made of schedules: Warmup, WarmupStableDecay, Sequence, Repeat, Reversed,
-  Truncated, Warp; arithmetic, minimum, maximum, clip.
-- Driven by metrics and gradients: ReduceOnPlateau, ThresholdSwitch, EarlyStopping,
-  DynamicLossScale.
+  Truncated, Staircase, Warp; arithmetic, minimum, maximum, clip, exp, log, sqrt, sin, cos,
+  tanh, floor.
+- Driven by metrics and gradients: ReduceOnPlateau, NewBob, Greedy, ThresholdSwitch,
+  EarlyStopping, DynamicLossScale.
 - Optimizers: attach, detach, layer_optimizer, layer_scales, no_decay; ScheduleFreeAdamW,
   ScheduleFreeSGD, recompute_batch_norm.
 - A run: ScalarGroup, Horizon, Phases, Phase; sync_ranks, for several processes.
