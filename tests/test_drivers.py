@@ -729,6 +729,16 @@ def test_names_that_are_found_twice() -> None:
         message = f"must be a name that no other scalar has in the optimizer's state, got '{taken}'"
         with pytest.raises(ValueError, match=message):
             attach(optim.SGD(0.1), **others)
+    # tree_unflatten makes a list of a dict whose names are all numbers.
+    with pytest.raises(ValueError, match="given to attach must be one with a letter in it, got"):
+        attach(optim.SGD(0.1), **{"0": Linear(0, 1), "1": Linear(0, 1)})
+    for name in ("", "a b", "-1", "1.2", "value", "/"):
+        optimizer = optim.SGD(Linear(0.1, 0.0))
+        group = attach(optimizer, **{name: Linear(0.0, 1.0)}).update(0.25)
+        saved = reloaded(optimizer.state)
+        group.update(0.5)
+        optimizer.state = saved
+        assert group.snapshot() == {"learning_rate": 0.1 - 0.1 * 0.25, name: 0.25}
 
 
 # What somebody has broken before --------------------------------------------------------

@@ -230,6 +230,15 @@ def test_names_of_columns_are_refused(name: str) -> None:
         group.update(0.5)
 
 
+def test_what_is_logged_takes_no_column_of_a_scalar() -> None:
+    group = ScalarGroup(lr=Linear(0.0, 1.0), loss=Linear(1.0, 0.0))
+    recorder = Recorder(group)
+    group.update(0.25)
+    with pytest.raises(ValueError, match="log must be that of no scalar in the group, got 'loss'"):
+        recorder.log(accuracy=0.5, loss=3.0)
+    assert recorder.rows == [{"step": 0, "progress": 0.25, "lr": 0.25, "loss": 0.75}]
+
+
 @pytest.mark.parametrize("method", ["save", "to_csv", "to_jsonl"])
 def test_a_file_is_replaced_whole_or_not_at_all(method: str, tmp_path: Path) -> None:
     group = ScalarGroup(lr=Linear(0.0, 1.0))

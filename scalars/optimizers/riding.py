@@ -110,6 +110,9 @@ def keyed(group: ScalarGroup) -> dict[str, Leaf]:
                     rule = "a name that no other scalar has in the optimizer's state"
                     checks.fail("a name given to attach", rule, key, "Choose another name.")
                 leaves[key] = leaf
+    if leaves and all(key.isdecimal() for key in leaves):  # tree_unflatten would make a list
+        way_out = "Choose one such as 'scale_0'."
+        checks.fail("a name given to attach", "one with a letter in it", min(leaves), way_out)
     # mx.compile tells captured arrays apart by their places, not by their names.
     return dict(sorted(leaves.items()))
 

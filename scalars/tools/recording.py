@@ -108,10 +108,14 @@ class Recorder:
             values: Numbers by name, such as ``loss=loss.item()``.
 
         Raises:
-            ValueError: Nothing was updated yet, or a name is "step" or "progress".
+            ValueError: Nothing was updated yet, or a name is "step", "progress" or that of a
+                scalar in the group.
             TypeError: A value is not a real number.
         """
         numbers = {name: _number(name, value) for name, value in values.items()}
+        if taken := [name for name in numbers if name in (self._group or ())]:
+            way_out = "It is recorded already; choose another name for what you log."
+            checks.fail("a name given to log", "that of no scalar in the group", taken[0], way_out)
         reached = self._reached()
         if self._group is not None and reached is not None and self._step != reached + 1:
             self(self._group.progress, self._group.snapshot())
