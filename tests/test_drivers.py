@@ -651,6 +651,16 @@ def test_a_state_that_is_updated_in_place_is_linked_again(by_step: bool, compile
         moved(8)
 
 
+def test_the_state_of_a_group_that_the_step_drives_is_not_loaded_by_hand() -> None:
+    optimizer = optim.SGD(ReduceOnPlateau(Linear(1.0, 0.0), 0.5, patience=0))
+    group = attach(optimizer, horizon=Horizon(4))
+    saved = group.observe(1.0).observe(2.0).state_dict()
+    group.observe(3.0)
+    with pytest.raises(ValueError, match="follows the step of an optimizer"):
+        group.load_state_dict(saved)
+    assert float(group["learning_rate"]) == 0.25
+
+
 def test_what_is_attached_and_never_updated_warns_once() -> None:
     optimizer = optim.SGD(Linear(0.1, 0.0), momentum=Constant(0.5))
     attach(optimizer)

@@ -54,6 +54,8 @@ def load_all(loadables: Iterable[Loadable]) -> None:
     remembered = [pair for _, _, memories in loadables for pair in memories]
     before = [(one, dict(one.memory)) for one, _ in remembered]
     moved = [(leaf, progress) for leaf, progress, _ in loadables if progress is not None]
+    for leaf, _ in moved:
+        leaf._cell.refuse_update(leaf)
     stood = [(leaf, leaf._cell.progress, leaf._cell.value, leaf._cell.fresh) for leaf, _ in moved]
     try:
         for one, memory in remembered:
