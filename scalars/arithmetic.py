@@ -47,7 +47,13 @@ def _of_one(described: Callable[[Any], Any]) -> _OfOne:
     @wraps(described)
     def function(x: Any) -> Any:
         x = checks.operand(name, x)
-        return Expression(operation, x) if isinstance(x, ScheduledScalar) else operation.function(x)
+        if isinstance(x, ScheduledScalar):
+            return Expression(operation, x)
+        try:
+            return operation.function(x)
+        except (ArithmeticError, ValueError):
+            way_out = "Pass one for which it has."
+            return checks.fail(f"x of {name}", "a number for which it has a value", x, way_out)
 
     return cast("_OfOne", function)
 
