@@ -86,7 +86,7 @@ def train(
             values = "  ".join(f"{name} {value:.2g}" for name, value in group.snapshot().items())
             bar.update(task, advance=1, values=f"{values}  loss {loss.item():.3f}")
     model.eval()
-    return float((model(x_held_out)[0].argmax(axis=1) == y_held_out).mean())
+    return float(mx.equal(model(x_held_out)[0].argmax(axis=1), y_held_out).mean())
 
 
 def main() -> None:
