@@ -23,6 +23,7 @@ from .tools.chart import chart
 from .tools.config import from_config
 from .tools.names import NAMES, from_name
 from .tools.parsing import parse
+from .tools.peers import matching
 from .training.group import ScalarGroup
 from .training.horizon import Horizon
 from .training.phases import Phases
@@ -34,6 +35,7 @@ EXAMPLES = """examples:
   scalars show "Linear(1, 0)" --steps 100 --csv > values.csv
   scalars show "triangle(0.1)" --load my_schedules.py
   scalars list
+  scalars from transformers get_wsd
   scalars convert config.yaml
 """
 NAMED = re.compile(r"(\w+)=(?!=)(.+)", re.DOTALL)
@@ -85,6 +87,10 @@ def _parser() -> ArgumentParser:
     text = "a module, or a file, that registers schedules of your own: register(name, factory)"
     for command in (show, listed, convert):
         command.add_argument("--load", action="append", default=[], metavar="MODULE", help=text)
+    peers = commands.add_parser("from", help="say what to write for a schedule of another library")
+    words = "of its name and its library, such as 'transformers get_wsd'"
+    peers.add_argument("words", nargs="+", metavar="WORD", help=words)
+    peers.set_defaults(run=_from, load=[])
     return parser
 
 
@@ -218,6 +224,12 @@ def _convert(given: Namespace) -> None:
             print(f"{name} = {scalar!r}")
     else:
         print(repr(made))
+
+
+def _from(given: Namespace) -> None:
+    print("For T steps: rates s to e, w steps of warm-up, n steps, a factor g, a power k.")
+    for library, theirs, here in matching(" ".join(given.words)):
+        print(f"{library}: {theirs}\n    {here}")
 
 
 def _read(path: Path) -> Any:

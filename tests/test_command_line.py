@@ -410,3 +410,22 @@ def test_no_color(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     text = run("show", "Linear(1, 0)", "--steps", "10", capsys=capsys)
     assert ("\x1b" in text) is (no_color == "")
+
+
+def test_what_to_write_for_another_library(capsys: pytest.CaptureFixture[str]) -> None:
+    header, *lines = run("from", "transformers get_wsd", capsys=capsys).splitlines()
+    assert header.startswith("For T steps: ")
+    assert lines[:2] == [
+        "transformers: get_wsd_schedule(opt, w, n, T)",
+        '    WarmupStableDecay(s, w / T, n / T, curve="cosine")',
+    ]
+    assert len(lines) == 6
+    found = run("from", "thinc", capsys=capsys).splitlines()[1:]
+    assert {line.partition(":")[0] for line in found[::2]} == {"thinc"}
+    assert len(run("from", "COSINE", "restart", capsys=capsys).splitlines()) > 10
+    assert "Horizon(T, offset=1)" in run("from", "rex", capsys=capsys)
+    with pytest.raises(SystemExit):
+        main(["from", "transformers", "nothing"])
+    error = capsys.readouterr().err
+    assert error.startswith("scalars: the words must be part of a library and of one of its calls")
+    assert "The libraries are PyTorch, optax, MLX" in error
