@@ -16,7 +16,8 @@ What it offers; each has its own help, such as ``help(scalars.Warmup)``:
 - Optimizers: attach, detach, layer_optimizer, layer_scales, no_decay; ScheduleFreeAdamW,
   ScheduleFreeSGD, recompute_batch_norm.
 - A run: ScalarGroup, Horizon, Phases, Phase; sync_ranks, for several processes.
-- To see and to choose: plot, Recorder, find_learning_rate, LearningRateTest.
+- To see and to choose: plot, Recorder, ReportCallback, find_learning_rate,
+  LearningRateTest.
 - Text, data and flags: parse, from_config, to_config, from_name, add_arguments,
   from_arguments, register.
 - Base classes: Schedule, for schedules of your own; ScheduledScalar, what all scalars
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
     from .tools.recording import Recorder as Recorder
     from .tools.registry import register as register
     from .training.ranks import sync_ranks as sync_ranks
+    from .tools.report_callback import ReportCallback as ReportCallback
 
 _LATER = {
     "DynamicLossScale": "adaptive.loss_scale",
@@ -141,6 +143,7 @@ _LATER = {
     "Recorder": "tools.recording",
     "register": "tools.registry",
     "sync_ranks": "training.ranks",
+    "ReportCallback": "tools.report_callback",
 }
 """Where the names are that are loaded when they are first used."""
 

@@ -54,6 +54,7 @@ def test_the_public_names() -> None:
         "Recorder",
         "ReduceOnPlateau",
         "Repeat",
+        "ReportCallback",
         "Reversed",
         "Rex",
         "ScalarGroup",

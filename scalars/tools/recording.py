@@ -187,7 +187,7 @@ class Recorder:
         A file that is there is replaced when all is written, and not before.
         """
         with replacing(path) as file:
-            json.dump({"step": self._step, "rows": self.rows}, file)
+            json.dump(self.state_dict(), file)
 
     def load(self, path: str | Path) -> Recorder:
         """Take the rows that were saved in place of those that are here, and go on after them.
@@ -210,13 +210,36 @@ class Recorder:
             data = json.loads(text.decode())
         except (ValueError, RecursionError) as error:
             checks.fail(name, f"JSON: {error}", text[:50], way_out)
-        checks.keys(name, data, ("step", "rows"))
-        step = checks.count(f"step in {name}", data["step"], least=0)
-        rows = checks.each(f"rows in {name}", data["rows"], _row)
+        self._take(name, data)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that ``load_state_dict`` needs to go on, in plain data."""
+        return {"step": self._step, "rows": [dict(row) for row in self._rows]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Recorder:
+        """Take the rows of a ``state_dict`` in place of those that are here, and go on after them.
+
+        Args:
+            state: What ``state_dict`` returned.
+
+        Returns:
+            The recorder itself.
+
+        Raises:
+            ValueError: The state is not one of ``state_dict``.
+            TypeError: Something in it is of the wrong type.
+        """
+        self._take("the state of Recorder", state)
+        return self
+
+    def _take(self, name: str, state: Any) -> None:
+        checks.keys(name, state, ("step", "rows"))
+        step = checks.count(f"step in {name}", state["step"], least=0)
+        rows = checks.each(f"rows in {name}", state["rows"], _row)
         self._rows = deque(rows, maxlen=self.last)
         last = rows[-1] if rows else None
         self._step, self._row = step, last if last and last["step"] == step - 1 else None
-        return self
 
     def plot(self, *names: str, x: str = "step", ax: Axes | None = None, log: bool = False) -> Axes:
         """Draw columns, and return the matplotlib axes.

@@ -1,0 +1,115 @@
+"""A training callback for trainers with mlx-lm's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+from .. import checks
+from ..training.group import ScalarGroup
+from .recording import Recorder
+
+
+class ReportCallback:
+    """Have scalars observe the validation loss that a trainer reports, and record all reports.
+
+    mlx-lm, mlx-vlm and mlx-lm-lora call ``on_train_loss_report`` and ``on_val_loss_report`` of
+    their ``training_callback``. Each report is a row of the recorder: the scalars, in which an
+    observation has had its effect already, beside every number in the report, under the
+    trainer's names. Reports of one iteration share a row while the scalars are at the same
+    step. Where the step of an optimizer drives the group, the scalars are those of the step
+    that comes next, as in every ``Recorder``; where a trainer reports its ``learning_rate``
+    and the group has one, that of the group is recorded.
+
+    The loss is averaged over all ranks in mlx-lm, which reports it on each of them. mlx-vlm
+    reports on rank 0 alone: an adaptive scalar serves one process there.
+
+    Args:
+        group: What ``attach`` returned, or another group. Its adaptive scalars, if there are
+            any, observe the validation loss.
+        recorder: What to fill. Default: ``None``, nothing is recorded.
+        wrapped_callback: Another callback, which is given every report afterwards.
+            Default: ``None``.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> from scalars import Recorder, ReduceOnPlateau, ReportCallback, ScalarGroup
+        >>> group = ScalarGroup(lr=ReduceOnPlateau(1.0, factor=0.5, patience=0)).update(0.0)
+        >>> recorder = Recorder(group)
+        >>> callback = ReportCallback(group, recorder)  # train(..., training_callback=callback)
+        >>> for iteration, loss in (0, 3.0), (10, 3.5):  # what a trainer does
+        ...     callback.on_val_loss_report({"iteration": iteration, "val_loss": loss})
+        >>> recorder["lr"], recorder["val_loss"]
+        ([1.0, 0.5], [3.0, 3.5])
+    """
+
+    def __init__(
+        self,
+        group: ScalarGroup,
+        recorder: Recorder | None = None,
+        wrapped_callback: Any = None,
+    ) -> None:
+        if not isinstance(group, ScalarGroup):
+            way_out = "Pass what attach returned, or ScalarGroup(lr=lr)."
+            checks.fail("group", "a ScalarGroup", group, way_out, wrong_type=True)
+        if recorder is not None and not isinstance(recorder, Recorder):
+            way_out = "Write Recorder(group)."
+            checks.fail("recorder", "a Recorder", recorder, way_out, wrong_type=True)
+        for name in ("on_train_loss_report", "on_val_loss_report"):
+            if wrapped_callback is not None and not hasattr(wrapped_callback, name):
+                way_out = "Pass a callback of the trainer."
+                rule = f"a callback with {name}"
+                checks.fail("wrapped_callback", rule, wrapped_callback, way_out, wrong_type=True)
+        self.group = group
+        self.recorder = recorder
+        self.wrapped_callback = wrapped_callback
+
+    def on_train_loss_report(self, train_info: Mapping[str, Any]) -> None:
+        """Record what the trainer reports of its steps, and pass it on."""
+        self._record(train_info)
+        if self.wrapped_callback is not None:
+            self.wrapped_callback.on_train_loss_report(train_info)
+
+    def on_val_loss_report(self, val_info: Mapping[str, Any]) -> None:
+        """Observe the ``val_loss`` in a report, record the report, and pass it on.
+
+        Raises:
+            ValueError: A scalar is to observe it, and the report has none.
+        """
+        if any(leaf.listeners for scalar in self.group.values() for leaf in scalar.leaves):
+            if "val_loss" not in val_info:
+                rule, way_out = "a mapping with 'val_loss'", "Observe it yourself: group.observe()."
+                checks.fail("val_info", rule, sorted(val_info), way_out)
+            self.group.observe(val_info["val_loss"])
+        self._record(val_info)
+        if self.wrapped_callback is not None:
+            self.wrapped_callback.on_val_loss_report(val_info)
+
+    def _record(self, info: Mapping[str, Any]) -> None:
+        if (recorder := self.recorder) is None:
+            return
+        values = self.group.snapshot()
+        taken = {*values, "step", "progress"}
+        numbers = {n: x for n, x in info.items() if n not in taken and _is_number(x)}
+        last = recorder.rows[-1] if len(recorder) else None
+        if last is None or not _goes_into(last, numbers):
+            recorder(self.group.progress, values)
+        recorder.log(**numbers)
+        recorder.log(**values)  # an observation may have changed them since the row was made
+
+
+def _goes_into(row: Mapping[str, Any], numbers: Mapping[str, Any]) -> bool:
+    """Return whether a report may be added to a row: that of its iteration, or of none yet."""
+    if "iteration" in row:
+        return numbers.get("iteration") == row["iteration"]
+    return not any(name in row for name in numbers)
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value in a report is a number, which may be in an array."""
+    return (isinstance(value, Real) or getattr(value, "size", 0) == 1) and not isinstance(
+        value, bool
+    )
