@@ -115,8 +115,8 @@ if TYPE_CHECKING:
     from .tools.plotting import plot as plot
     from .tools.recording import Recorder as Recorder
     from .tools.registry import register as register
-    from .training.ranks import sync_ranks as sync_ranks
     from .tools.report_callback import ReportCallback as ReportCallback
+    from .training.ranks import sync_ranks as sync_ranks
 
 _LATER = {
     "DynamicLossScale": "adaptive.loss_scale",

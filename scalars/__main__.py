@@ -21,6 +21,7 @@ from .number.scalar import ScheduledScalar
 from .tools import plotting, registry
 from .tools.chart import chart
 from .tools.config import from_config
+from .tools.lora.numbers import numbers_of
 from .tools.names import NAMES, from_name
 from .tools.parsing import parse
 from .tools.peers import matching
@@ -216,9 +217,14 @@ def _list(_: Namespace) -> None:
 def _convert(given: Namespace) -> None:
     data = _read(Path(given.file))
     kinds = {"name", "operation", "group", "phases", "lr_schedule", "arguments"}
-    if isinstance(data, dict) and not kinds & set(data):
-        data = {"group": data}
-    made = from_config(data)
+    made: Any
+    if isinstance(data, dict) and {"lr_schedule", "iters"} & set(data):
+        scheduled = numbers_of(data).scalars  # mlx-lm's config
+        made = ScalarGroup(scheduled) if len(scheduled) > 1 else scheduled["learning_rate"]
+    elif isinstance(data, dict) and not kinds & set(data):
+        made = from_config({"group": data})
+    else:
+        made = from_config(data)
     if isinstance(made, ScalarGroup):
         for name, scalar in made.items():
             print(f"{name} = {scalar!r}")

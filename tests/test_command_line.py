@@ -234,6 +234,28 @@ CONVERTED: list[tuple[str, str, str]] = [
         "CosineAnnealing(start=1e-05, end=1e-07)), boundaries=(0.099, 0.1))",
     ),
     ("a.yml", "learning_rate: 1.0e-5\nlr_schedule: null\n", "Constant(value=1e-05)"),
+    (  # accumulation: the optimizer makes 250 steps
+        "a.yaml",
+        "learning_rate: 1e-5\niters: 1000\ngrad_accumulation_steps: 4\n"
+        "lr_schedule:\n  name: cosine_decay\n  arguments: [1e-5, 1000]\n",
+        "Truncated(schedule=CosineAnnealing(start=1e-05), end=0.25)",
+    ),
+    (
+        "a.yaml",
+        "learning_rate: 1e-5\niters: 1000\ngrad_accumulation_steps: 4\noptimizer: adamw\n"
+        "lr_schedule:\n  name: linear_schedule\n  arguments: [1e-5, 0.0, 125]\n"
+        "optimizer_config:\n  adamw:\n    weight_decay: Linear(0, 0.1)\n"
+        '    betas: ["Linear(0.85, 0.95)", 0.999]\n  adam:\n    eps: Linear(0, 1)\n'
+        'lora_parameters: {rank: 8, dropout: "Linear(0.1, 0)", scale: 10}\n',
+        "learning_rate = Sequence(schedules=(Linear(start=1e-05, end=0.0), Constant(value=0.0)), boundaries=(0.5,))\n"
+        "weight_decay = Linear(start=0, end=0.1)\nbetas.0 = Linear(start=0.85, end=0.95)\n"
+        "dropout = Linear(start=0.1, end=0)",
+    ),
+    (
+        "a.yaml",
+        "iters: 10\nlr_schedule: Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)\n",
+        "Warmup(schedule=CosineAnnealing(start=0.0001, end=1e-06), fraction=0.1)",
+    ),
     (
         "a.json",
         '{"lr": {"name": "Linear", "start": 1, "end": 0}, "wd": "Linear(0, 1)", "p": 0.5}',
@@ -316,6 +338,8 @@ def test_errors_are_one_line(
         ("a.yaml", b"!!python/object/apply:os.system ['true']", "FILE must be YAML"),
         ("a.txt", b"Linear(1, 0)", "FILE must be a .json, .toml or .yaml file"),
         ("a.yaml", b"name: Linaer", "Did you mean Linear?"),
+        ("a.yaml", b"iters: 9\nlr_schedule: Linaer(1, 0)", "lr_schedule: the name at column 1 must be"),
+        ("a.yaml", b"iters: 9\nlearning_rate: [1]", "learning_rate: config must be a mapping, a text or a nu"),
         ("a.yaml", b"- 1\n", "config must be a mapping, a text or a number, got [1]"),
         (
             "a.yaml",

@@ -169,6 +169,11 @@ MLX_LM: list[tuple[dict[str, Any], int]] = [
     ({"name": "exponential_decay", "arguments": [1e-3, 0.9]}, 50),
     ({"name": "step_decay", "warmup": 3, "arguments": [1e-3, 0.5, 40]}, 201),
     ({"name": "step_decay", "arguments": [1e-3, 0.5, 400]}, 201),
+    # A run that ends in its warm-up, or with it.
+    ({"name": "cosine_decay", "warmup": 10, "warmup_init": 1e-6, "arguments": [1e-5, 31]}, 5),
+    ({"name": "cosine_decay", "warmup": 10, "arguments": [1e-5, 31]}, 10),
+    ({"name": "cosine_decay", "warmup": 10, "arguments": [1e-5, 31]}, 11),
+    ({"name": "cosine_decay", "warmup": 10, "arguments": [1e-5, 31]}, 12),
 ]  # fmt: skip
 
 
@@ -189,6 +194,33 @@ def test_mlx_lm(block: dict[str, Any], iters: int) -> None:
         assert repr(from_config(repr(scalar))) == repr(scalar)
 
 
+@pytest.mark.parametrize("accumulation", [3, 7, 100])
+def test_mlx_lm_counts_the_steps_of_the_optimizer(accumulation: int) -> None:
+    block = {"name": "cosine_decay", "warmup": 5, "arguments": [1e-5, 60]}
+    theirs: Any = build_schedule(block)
+    config = {"iters": 100, "grad_accumulation_steps": accumulation, "lr_schedule": block}
+    scalar: Any = from_config(config)
+    steps = 100 // accumulation  # of the optimizer, in mlx-lm's trainer
+    for step in range(steps):
+        expected = float(theirs(mx.array(step)))
+        assert scalar.at(step / steps) == pytest.approx(expected, rel=1e-5, abs=1e-11), step
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["Warmup(Linear(1e-4, 0.0), 0.1)", to_config(Warmup(Linear(1e-4, 0.0), 0.1))],
+    ids=["text", "data"],
+)
+def test_mlx_lms_config_may_have_any_schedule(written: Any) -> None:
+    config = {"iters": 100, "grad_accumulation_steps": 4, "learning_rate": 1.0}
+    scalar: Any = from_config({**config, "lr_schedule": written})
+    assert [scalar.at(p) for p in (0, 0.05, 0.1, 1)] == pytest.approx([0, 0.5e-4, 1e-4, 0])
+    assert repr(from_config({**config, "lr_schedule": None})) == "Constant(value=1.0)"
+    assert repr(from_config({"lr_schedule": None, "learning_rate": "Linear(1, 0)"})) == (
+        "Linear(start=1, end=0)"
+    )
+
+
 BLOCK = {"name": "cosine_decay", "warmup": 10, "arguments": [1e-5, 100]}
 
 
@@ -197,9 +229,11 @@ BLOCK = {"name": "cosine_decay", "warmup": 10, "arguments": [1e-5, 100]}
     [
         (BLOCK, ValueError, "horizon must be given for a schedule of mlx-lm"),
         ({"lr_schedule": BLOCK}, ValueError, "horizon must be given"),
-        ({"lr_schedule": 3, "iters": 10}, TypeError, "lr_schedule must be a mapping"),
-        ({"lr_schedule": BLOCK, "iters": 0}, ValueError, "total_steps of Horizon"),
-        ({"lr_schedule": BLOCK, "iters": 11}, ValueError, "warmup in lr_schedule must be shorter"),
+        ({"lr_schedule": [3], "iters": 10}, TypeError, "lr_schedule must be a mapping or a text"),
+        ({"lr_schedule": None, "iters": 10}, TypeError, "lr_schedule must be a mapping or a text"),
+        ({"lr_schedule": BLOCK, "iters": 0}, ValueError, "iters must be a whole number of at least 1"),
+        ({"lr_schedule": BLOCK, "iters": 9, "grad_accumulation_steps": 10}, ValueError, "iters must be at least grad_accumulation_steps, 10, got 9"),
+        ({"lr_schedule": BLOCK, "iters": 9, "grad_accumulation_steps": 0}, ValueError, "grad_accumulation_steps must be"),
         ({"lr_schedule": {**BLOCK, "name": "cos"}, "iters": 99}, ValueError, "must be one of 'cos"),
         ({"lr_schedule": {**BLOCK, "arguments": [1]}, "iters": 99}, ValueError, "as many as cosi"),
         ({"lr_schedule": {**BLOCK, "arguments": 1}, "iters": 99}, TypeError, "must be a list"),

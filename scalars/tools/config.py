@@ -94,8 +94,10 @@ def from_config(config: Any, horizon: Horizon | None = None) -> ScheduledScalar 
     The data is what ``to_config`` returns: ``{"name": "CosineAnnealing", "start": 0.1}``,
     whose arguments may be such data again. It may also be a text for ``parse``, a number,
     mlx-lm's ``lr_schedule`` (``{"name": "cosine_decay", "arguments": [1e-5, 1000],
-    "warmup": 100}``) with a ``horizon``, or mlx-lm's whole config, whose ``iters`` are
-    the horizon.
+    "warmup": 100}``) with a ``horizon``, or mlx-lm's whole config, which stands for its
+    learning rate. The horizon of that is ``iters // grad_accumulation_steps``: mlx-lm's
+    schedules count the steps of the optimizer. Its ``lr_schedule`` may also be any other
+    data of these kinds.
 
     Args:
         config: The data.
@@ -126,13 +128,26 @@ def from_config(config: Any, horizon: Horizon | None = None) -> ScheduledScalar 
     if not isinstance(config, Mapping):
         way_out = "Pass what to_config returned."
         checks.fail("config", "a mapping, a text or a number", config, way_out, wrong_type=True)
-    if "lr_schedule" in config or "arguments" in config:
+    if "lr_schedule" in config:
+        return _rate(config, horizon)
+    if "arguments" in config:
         return mlx_lm.schedule(config, horizon)
     made = _value(config, 0, count())
     if not isinstance(made, (ScheduledScalar, ScalarGroup, Phases)):
         known = "'name', 'operation', 'group' or 'phases'"
         checks.fail("config", f"a mapping with {known}", made, "Pass what to_config returned.")
     return made
+
+
+def _rate(config: Mapping[str, Any], horizon: Horizon | None) -> Made:
+    """Return the learning rate of mlx-lm's whole config."""
+    block = config["lr_schedule"]
+    if block is None and "learning_rate" in config:
+        block = config["learning_rate"]
+    if isinstance(block, bool) or not isinstance(block, (Mapping, str, int, float)):
+        way_out = "Write name, arguments and warmup, or a text such as 'Linear(1e-4, 0.0)'."
+        checks.fail("lr_schedule", "a mapping or a text", block, way_out, wrong_type=True)
+    return from_config(block, mlx_lm.horizon_of(config) if "iters" in config else horizon)
 
 
 def _value(value: Any, depth: int, seen: Iterator[int]) -> Any:

@@ -1,4 +1,4 @@
-"""The ``lr_schedule`` of mlx-lm's configs."""
+"""The ``lr_schedule`` of mlx-lm's configs, and the length of their runs."""
 
 from __future__ import annotations
 
@@ -54,33 +54,35 @@ COUNTS = {"cosine_decay": 1, "linear_schedule": 2, "step_decay": 2}
 """Which argument is a number of steps."""
 
 
-def schedule(config: Mapping[str, Any], horizon: Horizon | None) -> ScheduledScalar:
-    """Make the schedule that mlx-lm makes of a config, or of its ``lr_schedule``."""
-    if "lr_schedule" in config:
-        block = config["lr_schedule"]
-        if block is None and "learning_rate" in config:
-            return Constant(config["learning_rate"])
-        if not isinstance(block, Mapping):
-            way_out = "Write name, arguments and warmup."
-            checks.fail("lr_schedule", "a mapping", block, way_out, wrong_type=True)
-        return schedule(block, Horizon(config["iters"]) if "iters" in config else horizon)
+def horizon_of(config: Mapping[str, Any]) -> Horizon:
+    """Return the optimizer's steps in a run of mlx-lm: one for so many iterations."""
+    iters = checks.count("iters", config["iters"])
+    name, given = "grad_accumulation_steps", config.get("grad_accumulation_steps")
+    every = 1 if given is None else checks.count(name, given)
+    if iters < every:
+        way_out = "There would not be a single step of the optimizer."
+        checks.fail("iters", f"at least {name}, {every}", iters, way_out)
+    return Horizon(iters // every)
+
+
+def schedule(block: Mapping[str, Any], horizon: Horizon | None) -> ScheduledScalar:
+    """Make the schedule that mlx-lm makes of an ``lr_schedule``."""
     if horizon is None:
         way_out = "Pass horizon=Horizon(iters)."
         checks.fail("horizon", "given for a schedule of mlx-lm, which counts steps", None, way_out)
     allowed = ("name", "arguments", "warmup", "warmup_init")
-    if not set(config) <= set(allowed):
-        checks.fail("lr_schedule", f"a mapping of {allowed}", sorted(map(str, config)), "See them.")
-    name = checks.one_of("name in lr_schedule", config.get("name"), MAKERS)
-    arguments = _arguments(name, config.get("arguments"))
-    warmup = checks.count("warmup in lr_schedule", config.get("warmup", 0), least=0)
-    start = checks.real("warmup_init in lr_schedule", config.get("warmup_init", 0.0))
+    if not set(block) <= set(allowed):
+        checks.fail("lr_schedule", f"a mapping of {allowed}", sorted(map(str, block)), "See them.")
+    name = checks.one_of("name in lr_schedule", block.get("name"), MAKERS)
+    arguments = _arguments(name, block.get("arguments"))
+    warmup = checks.count("warmup in lr_schedule", block.get("warmup", 0), least=0)
+    start = checks.real("warmup_init in lr_schedule", block.get("warmup_init", 0.0))
     # mlx-lm warms up over the steps 0 to warmup, and begins the schedule one step later.
-    warm = [(Linear(start, arguments[0]), warmup), (arguments[0], 1)] if warmup else []
-    remaining = horizon.total_steps - sum(steps for _, steps in warm)
-    if remaining < 1:
-        rule = f"shorter than the run, {horizon.total_steps} steps"
-        checks.fail("warmup in lr_schedule", rule, warmup, "Lower it, or train longer.")
-    return _joined([*warm, *MAKERS[name][0](remaining, *arguments)], horizon)
+    total, peak = horizon.total_steps, arguments[0]
+    parts = _over(warmup, min(total, warmup + 1), Linear(start, peak), peak) if warmup else []
+    if remaining := total - sum(steps for _, steps in parts):
+        parts += MAKERS[name][0](remaining, *arguments)
+    return _joined(parts, horizon)
 
 
 def _arguments(name: str, value: Any) -> list[Any]:

@@ -110,6 +110,6 @@ def _goes_into(row: Mapping[str, Any], numbers: Mapping[str, Any]) -> bool:
 
 def _is_number(value: Any) -> bool:
     """Return whether a value in a report is a number, which may be in an array."""
-    return (isinstance(value, Real) or getattr(value, "size", 0) == 1) and not isinstance(
-        value, bool
-    )
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, Real) or bool(getattr(value, "size", 0) == 1)
