@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import textwrap
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from . import __version__, checks
 from .number.scalar import ScheduledScalar
 from .tools import plotting, registry
-from .tools.chart import chart
+from .tools.chart import chart, print_text
 from .tools.config import from_config
 from .tools.lora.numbers import numbers_of
 from .tools.names import NAMES, from_name
@@ -38,6 +38,7 @@ EXAMPLES = """examples:
   scalars list
   scalars from transformers get_wsd
   scalars convert config.yaml
+  scalars lora --help
 """
 NAMED = re.compile(r"(\w+)=(?!=)(.+)", re.DOTALL)
 POINTS = 400
@@ -92,22 +93,35 @@ def _parser() -> ArgumentParser:
     words = "of its name and its library, such as 'transformers get_wsd'"
     peers.add_argument("words", nargs="+", metavar="WORD", help=words)
     peers.set_defaults(run=_from, load=[])
+    about = "fine-tune with mlx-lm as mlx_lm.lora does, with schedules in its config"
+    lora = commands.add_parser("lora", help=about, add_help=False, prefix_chars=" ")
+    lora.add_argument("arguments", nargs=REMAINDER)  # a parser of mlx-lm's reads them
+    lora.set_defaults(run=_lora, load=[])
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; an error is one line on standard error, and exit status 2."""
     given = _parser().parse_args(arguments)
+    training: Callable[[], None] | None = None
     try:
         for module in given.load:
             _load(module)
-        given.run(given)
+        training = given.run(given)
         if sys.stdout is not None:  # it may be closed: scalars list >&-
             sys.stdout.flush()
     except BrokenPipeError:  # as in "scalars list | head": nobody reads on
         sys.stdout = None
     except (ValueError, TypeError, OSError, ImportError, RecursionError) as error:
         _stop(str(error))
+    if training is not None:  # an error in there has its traceback
+        training()
+
+
+def _lora(given: Namespace) -> Callable[[], None]:
+    from .tools.lora.command import prepare
+
+    return prepare(given.arguments)
 
 
 def _load(module: str) -> None:
@@ -159,9 +173,7 @@ def _show(given: Namespace) -> None:
         }
         columns = min(shutil.get_terminal_size().columns, 120)
         color = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        text = chart(curves, label, given.log, color, columns)
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        print(text.encode(encoding, "replace").decode(encoding))  # a terminal may know ASCII only
+        print_text(chart(curves, label, given.log, color, columns))
 
 
 def _rows(horizon: Horizon | None) -> Iterable[tuple[float, float]]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
@@ -26,6 +27,14 @@ settings.load_profile("scalars")
 def warm_mlx() -> None:
     """Evaluate once: before that, MLX traces a compiled function twice."""
     mx.eval(mx.array(1.0) + 1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a tiny language model in a folder, as mlx-lm loads it."""
+    from .tiny_lm import save_tiny_model
+
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,3 +59,9 @@ def _ticks(plotext: Any, numbers: Sequence[float], end: float, log: bool) -> Non
     plotext.yticks(ticks, [f"{10**tick if log else tick:.3g}" for tick in ticks])
     marks = [end * i / 4 for i in range(5)]
     plotext.xticks(marks, [f"{mark:.4g}" if end < 1e4 else f"{mark:.0f}" for mark in marks])
+
+
+def print_text(text: str) -> None:
+    """Print signs of all kinds; a terminal may know ASCII only."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))

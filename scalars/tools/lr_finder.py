@@ -16,6 +16,7 @@ from mlx.optimizers import Optimizer
 from .. import checks, words
 from ..optimizers.discover import members
 from ..schedules.annealing import Exponential
+from .randomness import random_seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -300,8 +301,7 @@ def _put_back(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
     modes = [(module, module._training) for module in modules]
     optimizers: list[Any] = list(members(optimizer))
     attributes = [(one, dict(vars(one))) for one in optimizers]
-    (key,) = iter(mx.random.state)  # type: ignore[call-overload]
-    high, low = key.tolist()
+    seed = random_seed()
     containers = [*_containers(model), *_containers([one._state for one in optimizers])]
     try:
         for one in optimizers:
@@ -316,7 +316,7 @@ def _put_back(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
             vars(one).update(kept)
         for module, mode in modes:
             module._training = mode
-        mx.random.seed(high << 32 | low)  # the key of a seed is its two halves
+        mx.random.seed(seed)
 
 
 def _containers(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -104,7 +104,7 @@ class ReportCallback:
 def _goes_into(row: Mapping[str, Any], numbers: Mapping[str, Any]) -> bool:
     """Return whether a report may be added to a row: that of its iteration, or of none yet."""
     if "iteration" in row:
-        return numbers.get("iteration") == row["iteration"]
+        return bool(numbers.get("iteration") == row["iteration"])
     return not any(name in row for name in numbers)
 
 

@@ -1,0 +1,187 @@
+"""The command line of ``python -m scalars lora``: mlx-lm's own, and what it has more."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import mlx.core as mx
+
+from ... import checks
+from ...optimizers.attach import attach
+from ..chart import print_text
+from .numbers import Numbers, numbers_of
+from .parts import mlx_lm_parts, optimizer_class
+from .saved import load
+from .showing import shown
+from .training import SCHEDULE_FREE, Training
+
+DESCRIPTION = """\
+mlx_lm.lora with schedules: its flags, configs and outputs, and what follows.
+
+A text such as "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" may stand for a number in the config:
+for learning_rate or lr_schedule, for any number of the optimizer in optimizer_config
+(weight_decay, betas, momentum, ...), and for dropout and scale in lora_parameters. Schedules end
+at the end of the run, gradient accumulation is counted, and they are shown before the run starts;
+"python -m scalars list" names them all. ReduceOnPlateau(1e-4) observes the validation loss.
+optimizer may be schedule_free_adamw or schedule_free_sgd too: evaluated and saved at the average.
+"""
+EXAMPLE = """\
+example:
+  python -m scalars lora --train --model Qwen/Qwen3-0.6b --data data --iters 600 \\
+      --lr-schedule "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" --record run.csv
+  Stopped? Give the same command with --resume.
+"""
+KNOWN = {
+    "chat_feature", "completion_feature", "hf_dataset", "prompt_feature", "record", "resume",
+    "text_feature",
+}  # fmt: skip
+"""Keys of a config besides those that have a default in mlx-lm."""
+
+
+def prepare(arguments: Sequence[str]) -> Callable[[], None]:
+    """Check everything that can be before the model is loaded; return what runs then.
+
+    Raises:
+        ValueError: An argument, or a value in the config, is out of its range.
+        TypeError: One is of the wrong type.
+        ImportError: There is no mlx-lm that fits.
+        OSError: A file cannot be read.
+    """
+    lora, trainer = mlx_lm_parts()
+    config = _config(lora, arguments)
+    if not config["train"]:
+        if not config["test"] or config["resume"]:
+            checks.fail("--train", "given, or --test alone", "neither", "Add --train.")
+        return partial(lora.run, SimpleNamespace(**config))
+    numbers = _numbers(lora, config)
+    _check_files(config, numbers)
+    saved = load(Path(config["adapter_path"]), config) if config["resume"] else None
+
+    def run() -> None:
+        os.environ["TOKENIZERS_PARALLELISM"] = "true"  # as mlx-lm does
+        if mx.distributed.init().rank() == 0:
+            print_text(shown(config, numbers))
+            if saved is not None:
+                print(f"Resuming after iteration {saved.iteration} of {config['iters']}")
+        Training(lora, trainer, config, numbers).run(saved)
+
+    return run
+
+
+class _Parser(ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def _parser(lora: Any) -> ArgumentParser:
+    """Return mlx-lm's parser, with some options more, whose errors are one line."""
+    parser = _Parser(
+        prog="scalars lora",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        parents=[lora.build_parser()],
+        add_help=False,  # theirs has it
+        conflict_handler="resolve",  # the same options, with more values
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    names = [*lora.CONFIG_DEFAULTS["optimizer_config"], *SCHEDULE_FREE]
+    parser.add_argument("--optimizer", choices=names, help="Optimizer to use for training.")
+    parser.add_argument(
+        "--learning-rate", type=_number_or_text, help="A number, or a text as for --lr-schedule."
+    )
+    parser.add_argument("--lr-schedule", metavar="TEXT", help="The schedule of the learning rate.")
+    record = "Write every scalar and loss that is reported into a .csv or .jsonl, and a picture."
+    parser.add_argument("--record", metavar="FILE", help=record)
+    resume = (
+        "Go on with the run that was stopped: weights, optimizer, scalars, random numbers and the "
+        "order of the batches are those of the last save."
+    )
+    parser.add_argument("--resume", action="store_true", default=None, help=resume)
+    return parser
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _config(lora: Any, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments, then what the file has, then mlx-lm's defaults, as mlx-lm does."""
+    config = vars(_parser(lora).parse_args(arguments))
+    allowed = {*lora.CONFIG_DEFAULTS, *KNOWN}
+    if config["config"]:
+        written = _yaml(config["config"], lora.yaml_loader)
+        for name, value in written.items():
+            # mlx-lm takes any key without a word; one that is nearly another one is a mistake.
+            if name not in allowed and (close := get_close_matches(str(name), allowed, 1, 0.8)):
+                way_out = f"Did you mean {close[0]}?"
+                checks.fail("a key of the config", "one that mlx-lm knows", name, way_out)
+            if config.get(name) is None:
+                config[name] = value
+    for name, value in lora.CONFIG_DEFAULTS.items():
+        if config.get(name) is None:
+            config[name] = value
+    return config
+
+
+def _yaml(file: str, loader: Any) -> dict[str, Any]:
+    import yaml
+
+    with Path(file).open(encoding="utf-8") as text:
+        try:
+            data = yaml.load(text, loader)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{file} must be YAML, got {error}") from error
+    if not isinstance(data, dict):
+        way_out = "Write name: value in its lines."
+        checks.fail(file, "a mapping", data, way_out, wrong_type=True)
+    return data
+
+
+def _numbers(lora: Any, config: dict[str, Any]) -> Numbers:
+    """Make the numbers of a run, and an optimizer of them to see that it takes them."""
+    for name in ("batch_size", "iters", "save_every", "steps_per_eval", "steps_per_report"):
+        checks.count(name, config[name])
+    checks.one_of("fine_tune_type", config["fine_tune_type"], ("lora", "dora", "full"))
+    name = str(config["optimizer"]).lower()
+    names = [*lora.CONFIG_DEFAULTS["optimizer_config"], *SCHEDULE_FREE]
+    checks.one_of("optimizer", name, names)
+    if config["fine_tune_type"] != "full":
+        missing = {"rank", "dropout", "scale"} - set(config["lora_parameters"] or {})
+        if missing:
+            way_out = "All of rank, dropout and scale are needed."
+            rule = f"given {', '.join(sorted(missing))} too"
+            checks.fail("lora_parameters", rule, config["lora_parameters"], way_out)
+    tried = numbers_of(config)
+    make: Any = SCHEDULE_FREE.get(name) or optimizer_class(lora, name)
+    try:
+        attach(make(tried.rate, **tried.optimizer), horizon=tried.horizon)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"optimizer_config.{name}: {error}") from error
+    return numbers_of(config)  # others, which no optimizer has had
+
+
+def _check_files(config: dict[str, Any], numbers: Numbers) -> None:
+    if config["record"] is not None:
+        record = Path(str(config["record"]))
+        if record.suffix not in (".csv", ".jsonl"):
+            checks.fail("--record", "a .csv or a .jsonl file", str(record), "Rename it.")
+        if not record.parent.is_dir():
+            way_out = "Make the folder first."
+            checks.fail("--record", "a file in a folder that exists", str(record), way_out)
+    data = Path(str(config["data"]))
+    if numbers.adaptive and data.is_dir() and not (data / "valid.jsonl").exists():
+        way_out = "Add valid.jsonl to the data."
+        rule = "given a validation loss to observe"
+        checks.fail(", ".join(numbers.adaptive), rule, str(data), way_out)

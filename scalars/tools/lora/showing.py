@@ -1,0 +1,56 @@
+"""What is shown of a run before it starts, and written while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...number.scalar import ScheduledScalar
+from ...training.group import ScalarGroup
+from ..recording import Recorder
+from .numbers import Numbers
+
+BARS = "▁▂▃▄▅▆▇█"
+COLUMNS = 60
+
+
+def shown(config: Mapping[str, Any], numbers: Numbers) -> str:
+    """Return the schedules of a run in lines: what each is, its course, and its values."""
+    every = config["grad_accumulation_steps"] or 1
+    steps = numbers.horizon.total_steps if numbers.horizon else 0
+    lines = [f"Schedules over {steps} steps of the optimizer, {every} iterations each:"]
+    if every == 1:
+        lines = [f"Schedules over {steps} iterations:"]
+    for name, scalar in numbers.scalars.items():
+        first, middle, last = (scalar.at(step / steps) for step in (0, steps // 2, steps - 1))
+        lines.append(f"  {name} = {scalar!r}")
+        values = f"{first:.3g} at first, {middle:.3g} half-way, {last:.3g} at last"
+        lines.append(f"    {_course(scalar)}  {values}")
+    return "\n".join(lines)
+
+
+def _course(scalar: ScheduledScalar) -> str:
+    values = [scalar.at(i / (COLUMNS - 1)) for i in range(COLUMNS)]
+    low, high = min(values), max(values)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((value - low) * scale)] for value in values)
+
+
+def write_record(recorder: Recorder, group: ScalarGroup, path: Path, picture: bool) -> None:
+    """Write the rows of a recorder, and a picture beside them if matplotlib is there."""
+    (recorder.to_csv if path.suffix == ".csv" else recorder.to_jsonl)(path)
+    if not picture:
+        return
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print(f"{path.with_suffix('.png')} needs matplotlib: pip install 'mlx-scalars[plot]'")
+        return
+    names = list(dict.fromkeys(name for row in recorder for name in row))
+    panels = [*[name for name in names if name.endswith("_loss")], *group]
+    figure = Figure(figsize=(7, 1.8 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False).flat
+    for name, ax in zip(panels, axes, strict=True):
+        recorder.plot(name, x="iteration", ax=ax)
+    figure.savefig(path.with_suffix(".png"), dpi=150)

@@ -1,0 +1,297 @@
+"""``python -m scalars lora``: mlx-lm's fine-tuning with schedules, against floats set by hand.
+
+The model is tiny and made from a config; the data are the sums in ``tests/sums``. An optimizer
+that writes down in its state what it is given tells the numbers of every update: the command
+saves the state, and the test reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as optim
+import mlx_lm.lora
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.tuner import trainer
+
+from scalars import ScheduleFreeAdamW
+
+from .helpers import assert_same, largest_difference
+from .lora_runs import (
+    BETA,
+    DECAY,
+    DROPOUT,
+    FULL,
+    ITERS,
+    PLATEAU,
+    SCALE,
+    SCHEDULED,
+    adapters,
+    arrays,
+    by_hand,
+    command,
+    config_of,
+    loaded,
+    rate,
+    rows,
+)
+
+pytestmark = pytest.mark.slow
+# With accumulation the iterations are no multiple of it: the last two update nothing.
+WAYS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "dora": {"fine_tune_type": "dora"},
+    "full": FULL,
+    "accumulation": {"grad_accumulation_steps": 5},
+    "checkpointing": {"grad_checkpoint": True},
+    "everything": {"grad_accumulation_steps": 5, "grad_checkpoint": True, "steps_per_eval": 3},
+}
+
+
+class Noting(optim.AdamW):  # type: ignore[misc]
+    """AdamW that keeps the rate, the decay and the first beta of each update in its state."""
+
+    def __init__(self, learning_rate: Any, **settings: Any) -> None:
+        super().__init__(learning_rate, **settings)
+        self.state["noted"] = mx.zeros((ITERS, 3))
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        here = mx.arange(ITERS)[:, None] == self.step
+        one = mx.array(1.0)
+        decay, beta = self.weight_decay * one, self.betas[0] * one
+        updated = super().apply_gradients(gradients, parameters)
+        now = mx.stack([self.learning_rate, decay, beta])
+        self.state["noted"] = mx.where(here, now, self.state["noted"])
+        return updated
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+def test_every_number_is_the_one_worked_out_by_hand(
+    way: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "run.csv"
+    config = {**config_of(tiny_model, tmp_path, **SCHEDULED), **WAYS[way], "record": str(record)}
+    with monkeypatch.context() as patch:
+        patch.setattr(optim, "AdamW", Noting)
+        command(config)
+    steps = ITERS // config.get("grad_accumulation_steps", 1)
+
+    noted = np.array(arrays(tmp_path / "resume.safetensors")["optimizer.noted"])
+    expected = [[rate(i / steps), DECAY(i / steps), BETA(i / steps)] for i in range(steps)]
+    np.testing.assert_allclose(noted[:steps], expected, rtol=2e-7)
+    assert not noted[steps:].any()
+    check_record(record, config)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())["lora_parameters"]
+    # At the end of the run: what the adapters are used with.
+    end = {"rank": 4, "dropout": 0.4, "scale": 5.0}
+    assert saved == (None if way == "full" else end)
+
+    # Within the rounding of a compiled step; with layers that are frozen it is far from there.
+    difference = largest_difference(adapters(tmp_path), by_hand(config))
+    assert difference <= 1e-3
+    if way != "full":
+        frozen = largest_difference(adapters(tmp_path), by_hand(config, frozen=True))
+        assert frozen > 50 * difference
+
+
+def check_record(record: Path, config: dict[str, Any]) -> None:
+    every = config.get("grad_accumulation_steps", 1)
+    found = {row["iteration"]: row for row in rows(record)}
+    assert list(found) == list(range(ITERS + 1))
+    by_formula = {"learning_rate": rate, "weight_decay": DECAY, "betas.0": BETA}
+    if config["lora_parameters"]:
+        by_formula |= {"dropout": DROPOUT, "scale": SCALE}
+    for iteration, row in found.items():  # the values of the step that comes next
+        for name, formula in by_formula.items():
+            progress = (iteration // every) / (ITERS // every)
+            assert row[name] == pytest.approx(formula(progress)), name
+        assert ("train_loss" in row) == (iteration > 0)
+    evaluates = config["steps_per_eval"]
+    validated = {1, ITERS, *range(evaluates, ITERS, evaluates)}
+    assert {i + 1 for i, row in found.items() if "val_loss" in row} == validated
+    assert record.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+def test_eagerly_the_weights_are_those_of_floats_bit_for_bit(
+    way: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    config = {**config_of(tiny_model, tmp_path, **SCHEDULED), **WAYS[way]}
+    mx.disable_compile()
+    command(config)
+    assert_same(adapters(tmp_path), by_hand(config))
+
+
+MLX_LMS: dict[str, dict[str, Any]] = {
+    "number": {"learning_rate": 1e-3, "optimizer": "adamw"},
+    "cosine": {
+        "lr_schedule": {"name": "cosine_decay", "warmup": 3, "arguments": [1e-2, 10, 1e-4]},
+        "optimizer_config": {"sgd": {"momentum": 0.9}},
+        "optimizer": "sgd",
+    },
+    "step": {
+        "lr_schedule": {"name": "step_decay", "arguments": [1e-2, 0.5, 2]},
+        "grad_accumulation_steps": 3,
+        "lora_parameters": {"rank": 4, "dropout": 0.2, "scale": 10.0},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", list(MLX_LMS))
+def test_mlx_lms_own_configs_train_what_mlx_lm_trains(
+    kind: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    record = tmp_path / "run.jsonl"
+    ours = config_of(tiny_model, tmp_path / "ours", **MLX_LMS[kind])
+    command(ours, "--record", str(record))
+
+    theirs = {**mlx_lm.lora.CONFIG_DEFAULTS, **ours, "adapter_path": str(tmp_path / "theirs")}
+    mlx_lm.lora.run(SimpleNamespace(**theirs))
+    assert_same(adapters(tmp_path / "ours"), adapters(tmp_path / "theirs"))
+    a, b = (
+        json.loads((tmp_path / x / "adapter_config.json").read_text()) for x in ("ours", "theirs")
+    )
+    more = {"config", "record", "resume", "adapter_path"}
+    assert {k: x for k, x in a.items() if k not in more} == {
+        k: x for k, x in b.items() if k not in more
+    }
+
+    # The rate that mlx-lm makes itself is in the record, at the step that comes next.
+    every = ours.get("grad_accumulation_steps", 1)
+    schedule: Any = lambda step: mx.array(1e-3)  # noqa: E731
+    if kind != "number":
+        schedule = mlx_lm.lora.build_schedule(ours["lr_schedule"])
+    found = [json.loads(text) for text in record.read_text().splitlines()]
+    assert len(found) == ITERS + 1
+    for row in found:
+        step = int(row["iteration"]) // every
+        if step < ITERS // every:
+            expected = schedule(mx.array(step)).item()
+            assert row["learning_rate"] == pytest.approx(expected, rel=1e-5), row
+
+
+def test_schedule_free_is_evaluated_and_saved_at_the_average(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = {"weight_decay": 0.01, "warmup_steps": 2}
+    config = config_of(
+        tiny_model,
+        tmp_path,
+        optimizer="schedule_free_adamw",
+        learning_rate=1e-2,
+        optimizer_config={"schedule_free_adamw": settings},
+        lora_parameters={"rank": 8, "dropout": 0.0, "scale": 20.0},
+        val_batches=-1,
+        record=str(tmp_path / "run.csv"),
+    )
+    command(config)
+    losses, averages = averaged_by_hand(config, settings, tmp_path / "part.safetensors")
+    for iteration, average in averages.items():
+        assert_same(arrays(tmp_path / f"{iteration:07d}_adapters.safetensors"), average)
+    assert_same(adapters(tmp_path), averages[ITERS])
+    recorded = {
+        r["iteration"]: r["val_loss"] for r in rows(tmp_path / "run.csv") if "val_loss" in r
+    }
+    assert recorded == losses
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert saved["optimizer"] == "schedule_free_adamw"
+    assert saved["optimizer_config"] == {"schedule_free_adamw": settings}
+
+
+def averaged_by_hand(
+    config: dict[str, Any], settings: Any, file: Path
+) -> tuple[dict[int, float], dict[int, Any]]:
+    """Train with mlx-lm's trainer in parts, and switch to the average between them."""
+    model, train_set, valid_set = loaded(config)
+    optimizer = ScheduleFreeAdamW(1e-2, **settings)
+    losses, averages = {}, {}
+    args = trainer.TrainingArgs(batch_size=4, iters=1, adapter_file=str(file))
+    batches = trainer.iterate_batches(train_set, 4, 2048, loop=True)
+    for done in range(ITERS):
+        batch = next(batches)  # the order of the batches is drawn before that of the validation
+        if done in (0, 3, 7, 11):
+            if done:
+                optimizer.eval(model)
+            losses[done] = trainer.evaluate(model, valid_set, 4, -1)
+            optimizer.train(model)
+        one = lambda *_, b=batch, **__: iter([b])  # noqa: E731
+        trainer.train(model, optimizer, train_set, None, args, iterate_batches=one)
+        if done + 1 in (4, 8, 12):
+            averages[done + 1] = dict(tree_flatten(optimizer.eval_parameters(model)))
+    return losses, averages
+
+
+def plateau_by_hand(losses: list[float]) -> int:
+    """Return how often PyTorch's rule has reduced: patience 0, relative threshold 0.05."""
+    best, reductions = math.inf, 0
+    for loss in losses:
+        if loss < best * 0.95:
+            best = loss
+        else:
+            reductions += 1
+    return reductions
+
+
+def test_a_plateau_observes_the_validation_loss(tiny_model: Path, tmp_path: Path) -> None:
+    record = tmp_path / "run.csv"
+    config = config_of(tiny_model, tmp_path, lr_schedule=PLATEAU, steps_per_eval=1)
+    command(config, "--record", str(record))
+    found = rows(record)
+    losses = [row["val_loss"] for row in found if "val_loss" in row]
+    assert len(losses) == ITERS
+    for i, row in enumerate(found[:-1]):  # observed before the step that comes next
+        warm = min(i / ITERS / 0.1, 1.0)
+        # A plateau counts nothing until its warm-up is over: the second observation is the first.
+        observed = [loss for j, loss in enumerate(losses[: i + 1]) if j / ITERS >= 0.1]
+        assert row["learning_rate"] == pytest.approx(1e-2 * warm * 0.5 ** plateau_by_hand(observed))
+    assert plateau_by_hand(losses[2:]) >= 2
+
+
+@pytest.mark.parametrize("kind", ["scheduled", "averaged"])
+def test_two_processes(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+    """Trained by two as by one; the files are written once, and both resume from them."""
+    given = {**SCHEDULED, "lora_parameters": {"rank": 4, "dropout": 0.0, "scale": "Linear(20, 5)"}}
+    given["lr_schedule"] = PLATEAU
+    if kind == "averaged":
+        given |= {"optimizer": "schedule_free_sgd", "optimizer_config": {}, "lr_schedule": "0.1"}
+    two, one = tmp_path / "two", tmp_path / "one"
+    configs = tmp_path / "config.json"
+    configs.write_text(
+        json.dumps(config_of(tiny_model, two, **given, steps_per_eval=2, val_batches=-1))
+    )
+    launcher = str(Path(sys.executable).parent / "mlx.launch")
+    run = [sys.executable, "-m", "scalars", "lora", "-c", str(configs)]
+    run += ["--record", str(tmp_path / "two.csv")]
+    # MLX 0.30.0 puts its own Python before a first argument that is a file; "env" is none here.
+    launch = [launcher, "-n", "2", "--backend", "ring", "env", *run]
+    ended = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("Schedules over 12 iterations") == 1
+    config = config_of(tiny_model, one, **given, steps_per_eval=2, val_batches=-1)
+    command(config, "--record", str(tmp_path / "one.csv"))
+
+    # The mean of two halves and the mean of the whole: rounded in another order.
+    assert largest_difference(adapters(two), adapters(one)) <= 2e-3
+    for ours, theirs in zip(rows(tmp_path / "two.csv"), rows(tmp_path / "one.csv"), strict=True):
+        for name in ("learning_rate", "scale", "iteration"):
+            assert ours[name] == theirs[name], name
+        for name in ("val_loss", "train_loss"):
+            # mlx-lm averages those of the ranks, whose batches have not as many tokens.
+            assert ours.get(name) == pytest.approx(theirs.get(name), rel=2e-2)
+
+    # Resumed by both after iteration 12: nothing is left, and nothing changes.
+    before = adapters(two)
+    ended = subprocess.run(
+        [*launch, "--resume"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert_same(adapters(two), before)
