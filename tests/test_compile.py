@@ -439,3 +439,15 @@ def test_tracing_is_told_in_threads_and_without_compilation() -> None:
         assert not any(pool.map(lambda _: mlx_protocol.is_tracing(), range(8)))
     mx.disable_compile()
     assert not mlx_protocol.is_tracing()
+
+
+def test_a_trace_is_known_after_compilation_was_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether MLX traces is first asked while it cannot, and then again."""
+    monkeypatch.setattr(mlx_protocol, "_probe", None)
+    mx.disable_compile()
+    assert not mlx_protocol.is_tracing()
+    mx.enable_compile()
+    traced = []
+    mx.compile(lambda x: [traced.append(mlx_protocol.is_tracing()), x][1])(mx.array(1.0))
+    assert traced == [True]
+    assert not mlx_protocol.is_tracing()

@@ -52,7 +52,7 @@ class _TraceProbe:
         self.function(self.constant)
 
     def _leak(self, x: mx.array) -> mx.array:
-        self.tracer = x
+        self.tracer, self.traced = x, is_placeholder(x)
         return x
 
     def _count(self, x: mx.array) -> mx.array:
@@ -73,7 +73,7 @@ _probe: _TraceProbe | None = None
 
 def _get_probe() -> _TraceProbe:
     global _probe
-    if _probe is None:
+    if _probe is None or not _probe.traced:  # compilation was disabled
         _probe = _TraceProbe()
     return _probe
 
