@@ -125,6 +125,10 @@ class Recorder:
         if self._row is not None:
             self._row.update(numbers)
 
+    def new_row(self) -> None:
+        """Have what comes next go into a row of its own, also where that of the step is there."""
+        self._row = None
+
     def _reached(self) -> int | None:
         """Return the step of the optimizer that drives the group, if one does."""
         return None if self._group is None else self._group.step

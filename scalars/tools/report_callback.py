@@ -69,7 +69,8 @@ class ReportCallback:
 
     def on_train_loss_report(self, train_info: Mapping[str, Any]) -> None:
         """Record what the trainer reports of its steps, and pass it on."""
-        self._record(train_info)
+        self._begin(train_info)
+        self._fill(train_info)
         if self.wrapped_callback is not None:
             self.wrapped_callback.on_train_loss_report(train_info)
 
@@ -79,26 +80,34 @@ class ReportCallback:
         Raises:
             ValueError: A scalar is to observe it, and the report has none.
         """
-        if any(leaf.listeners for scalar in self.group.values() for leaf in scalar.leaves):
-            if "val_loss" not in val_info:
-                rule, way_out = "a mapping with 'val_loss'", "Observe it yourself: group.observe()."
-                checks.fail("val_info", rule, sorted(val_info), way_out)
+        adaptive = any(leaf.listeners for scalar in self.group.values() for leaf in scalar.leaves)
+        if adaptive and "val_loss" not in val_info:
+            rule, way_out = "a mapping with 'val_loss'", "Observe it yourself: group.observe()."
+            checks.fail("val_info", rule, sorted(val_info), way_out)
+        self._begin(val_info)
+        if adaptive:
             self.group.observe(val_info["val_loss"])
-        self._record(val_info)
+        self._fill(val_info)
         if self.wrapped_callback is not None:
             self.wrapped_callback.on_val_loss_report(val_info)
 
-    def _record(self, info: Mapping[str, Any]) -> None:
-        if (recorder := self.recorder) is None:
-            return
-        values = self.group.snapshot()
-        taken = {*values, "step", "progress"}
-        numbers = {n: x for n, x in info.items() if n not in taken and _is_number(x)}
-        last = recorder.rows[-1] if len(recorder) else None
-        if last is None or not _goes_into(last, numbers):
-            recorder(self.group.progress, values)
-        recorder.log(**numbers)
-        recorder.log(**values)  # an observation may have changed them since the row was made
+    def _begin(self, info: Mapping[str, Any]) -> None:
+        """Begin a row, unless the report goes into the last one."""
+        if (recorder := self.recorder) is not None:
+            last = recorder.rows[-1] if len(recorder) else None
+            if last is None or not _goes_into(last, self._numbers(info)):
+                recorder.new_row()
+                recorder(self.group.progress, self.group.snapshot())
+
+    def _fill(self, info: Mapping[str, Any]) -> None:
+        """Put a report, and the values now, into the row that has begun."""
+        if self.recorder is not None:
+            self.recorder.log(**self._numbers(info))
+            self.recorder.log(**self.group.snapshot())
+
+    def _numbers(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        taken = {*self.group, "step", "progress"}
+        return {name: x for name, x in info.items() if name not in taken and _is_number(x)}
 
 
 def _goes_into(row: Mapping[str, Any], numbers: Mapping[str, Any]) -> bool:
