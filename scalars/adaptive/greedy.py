@@ -12,7 +12,7 @@ from .base import Adaptive, Memory, Mode, ThresholdMode, improves
 
 
 class Greedy(Adaptive):
-    r"""Raise a value while a metric improves, and lower it while it does not: GreedyLR [1].
+    r"""Raise a value while a metric improves, and lower it otherwise: GreedyLR [1].
 
     .. math:: v \leftarrow \min(v / f, b) \quad \text{or} \quad v \leftarrow \max(f v, a)
 

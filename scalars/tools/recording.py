@@ -90,7 +90,7 @@ class Recorder:
             return
         self._refuse_columns(values)
         if again and self._row is not None:  # a metric or a hand has changed what comes next
-            self._row.update(values)
+            self.amend(values)
             return
         self._row = {"step": step, "progress": progress, **values}
         self._rows.append(self._row)
@@ -128,6 +128,11 @@ class Recorder:
     def new_row(self) -> None:
         """Have what comes next go into a row of its own, also where that of the step is there."""
         self._row = None
+
+    def amend(self, values: Mapping[str, float]) -> None:
+        """Put the values that scalars have now into the row of the last update."""
+        if self._row is not None:
+            self._row.update(values)
 
     def _reached(self) -> int | None:
         """Return the step of the optimizer that drives the group, if one does."""

@@ -103,7 +103,7 @@ class ReportCallback:
         """Put a report, and the values now, into the row that has begun."""
         if self.recorder is not None:
             self.recorder.log(**self._numbers(info))
-            self.recorder.log(**self.group.snapshot())
+            self.recorder.amend(self.group.snapshot())
 
     def _numbers(self, info: Mapping[str, Any]) -> dict[str, Any]:
         taken = {*self.group, "step", "progress"}
