@@ -448,7 +448,7 @@ class Truncated(Schedule):
 
 
 class Staircase(Schedule):
-    r"""Hold a schedule between equal distances, as if it were stepped once per epoch.
+    r"""Hold a schedule between equal distances, as if stepped once per epoch.
 
     .. math:: v(p) = v_{schedule}(d \lfloor p / d \rfloor)
 
