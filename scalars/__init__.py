@@ -34,9 +34,9 @@ The package, from the top down; a part imports only from those below it:
 - ``arithmetic``: functions of scalars, such as ``minimum``.
 - ``number``: the object that MLX takes for a number: its protocol, its operators, and
   where its value is kept.
-- ``appearance``, ``checks``, ``functions``, ``table``, ``sketch`` and ``words``: what all
-  parts build on, and what knows no scalar. The rules for arguments and the elementary functions
-  also serve schedules that are written outside of the package.
+- ``appearance``, ``checks``, ``functions``, ``table``, ``sketch``, ``terminal`` and ``words``:
+  what all parts build on, and what knows no scalar. The rules for arguments and the elementary
+  functions also serve schedules that are written outside of the package.
 
 What not every run needs is loaded when it is first used.
 """

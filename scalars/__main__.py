@@ -6,7 +6,6 @@ import csv
 import importlib
 import inspect
 import json
-import os
 import re
 import shutil
 import sys
@@ -18,9 +17,11 @@ from typing import Any, NoReturn
 
 from . import __version__, checks
 from .number.scalar import ScheduledScalar
+from .terminal import in_color
 from .tools import plotting, registry
 from .tools.chart import chart, print_text
 from .tools.config import from_config
+from .tools.lines import curves_of
 from .tools.lora.numbers import numbers_of
 from .tools.names import NAMES, from_name
 from .tools.parsing import parse
@@ -41,7 +42,6 @@ EXAMPLES = """examples:
   scalars lora --help
 """
 NAMED = re.compile(r"(\w+)=(?!=)(.+)", re.DOTALL)
-POINTS = 400
 LARGEST_FILE = 1_000_000
 EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
 """A number with an exponent, whether or not it has a point."""
@@ -164,16 +164,10 @@ def _show(given: Namespace) -> None:
         figure.savefig(given.png, dpi=150)
         print(f"drawn to {given.png}", file=sys.stderr if given.csv else sys.stdout)
     elif not given.csv:
-        scale, label = plotting.x_axis(horizon, None)
-        steps = POINTS if horizon is None else horizon.total_steps
-        points = sorted({round(steps * i / POINTS) / steps for i in range(POINTS + 1)})
-        curves = {
-            name: ([scale * p for p in points], [scalar.at(p) for p in points])
-            for name, scalar in scalars.items()
-        }
-        columns = min(shutil.get_terminal_size().columns, 120)
-        color = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        print_text(chart(curves, label, given.log, color, columns))
+        curves, label = curves_of(made if len(given.expressions) == 1 else scalars, horizon)
+        columns, lines = shutil.get_terminal_size()
+        size = (min(columns, 120), lines)
+        print_text(chart(curves, label, given.log, in_color(sys.stdout), size))
 
 
 def _rows(horizon: Horizon | None) -> Iterable[tuple[float, float]]:

@@ -30,47 +30,86 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     return captured.out
 
 
-def columns(text: str) -> list[str]:
-    """Return the chart's columns inside its frame, from left to right."""
-    rows = [line.partition("┤")[2] or line.partition("│")[2] for line in text.splitlines()]
-    rows = [row[:-1] for row in rows if row.endswith("│")]
-    return ["".join(column) for column in zip(*(row.ljust(80) for row in rows))]
+def rows_of(text: str) -> list[str]:
+    """Return the rows of a chart, right of the axis, as wide as the widest."""
+    rows = [line for line in text.splitlines() if "┤" in line or "│" in line]
+    rows = [row.partition("┤")[2] or row.partition("│")[2] for row in rows]
+    return [row.ljust(max(map(len, rows))) for row in rows]
+
+
+def dots_of(text: str) -> dict[int, list[int]]:
+    """Return the dots of a chart by column, two in each character, numbered from above."""
+    bits = {1: (0, 0), 8: (1, 0), 2: (0, 1), 16: (1, 1), 4: (0, 2), 32: (1, 2), 64: (0, 3)}
+    bits[128] = (1, 3)
+    found: dict[int, list[int]] = {}
+    for i, row in enumerate(rows_of(text)):
+        for j, sign in enumerate(row):
+            for bit, (x, y) in bits.items():
+                if 0x2800 <= ord(sign) <= 0x28FF and (ord(sign) - 0x2800) & bit:
+                    found.setdefault(2 * j + x, []).append(4 * i + y)
+    return found
 
 
 def test_a_chart_falls_where_the_schedule_falls(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
     text = run("show", "Linear(3e-4, 0)", "--steps", "1000", capsys=capsys)
     lines = text.splitlines()
-    assert lines[0] == "  ⢕ Linear(3e-4, 0)"
-    assert all(len(line) <= 80 for line in lines)
-    assert max(map(len, lines)) >= 79
+    assert lines[0] == "Linear(3e-4, 0)" + "0 to 0.0003".rjust(65)
+    assert max(map(len, lines)) == 80
     assert "\x1b" not in text
-    assert lines[2].startswith("  0.0003┤")
     assert [line.split("┤")[0].strip() for line in lines if "┤" in line] == [
-        "0.0003", "0.000225", "0.00015", "7.5e-05", "0",
+        "0.0003", "0.000225", "0.00015", "0.000075", "0",
     ]  # fmt: skip
     assert lines[-2].split() == ["0", "250", "500", "750", "1000"]
     assert lines[-1].strip() == "step"
-    filled = [
-        next(i for i, sign in enumerate(c) if sign != " ") for c in columns(text) if c.strip()
-    ]
-    assert filled == sorted(filled)
-    assert (filled[0], filled[-1]) == (0, 13)
+    dots, rows = dots_of(text), len(rows_of(text))
+    assert list(dots) == list(range(len(dots)))  # a dot in every column
+    for column, ys in dots.items():  # on the line from the upper left to the lower right
+        expected = (4 * rows - 1) * column / (len(dots) - 1)
+        assert all(abs(y - expected) <= 1 for y in ys)
 
 
-def test_several_charts_have_signs_and_names(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 12), (60, 50)])
+def test_each_scalar_has_a_panel_within_width_and_height(
+    width: int, height: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("LINES", str(height))
     text = run(
-        "show", "lr=Linear(1, 0)", "ScalarGroup(wd=Linear(0, 1), p=0.5 * Linear(1, 1))",
+        "show", "lr=Warmup(Linear(3e-4, 0), 0.5)",
+        "ScalarGroup(dropout=Linear(0, 0.3), a_name_that_goes_on_and_on_and_on=0.5 * Linear(1, 1))",
         "--steps", "30", "--epochs", "3", capsys=capsys,
     )  # fmt: skip
     lines = text.splitlines()
-    assert lines[:3] == ["  ⢕ lr", "  o wd", "  x p"]
-    assert text.count("o") > 20
-    assert text.count("x") > 20
-    assert lines[-2].split() == ["0", "0.75", "1.5", "2.25", "3"]
+    assert max(map(len, lines)) == width
+    assert len(lines) < height
+    titles = [line for line in lines if re.search(r" (always|\S+ to) \S+$", line)]
+    assert [title.split()[0][:8] for title in titles] == ["lr", "dropout", "a_name_t"]
+    assert [title.split()[-1] for title in titles] == ["0.0003", "0.3", "0.5"]
+    assert all(len(title) == width for title in titles)
+    assert ("warm-up" in text) is (height > 12)
+    assert lines[-2].split() == ["0", "0.75", "1.5", "2.25", "3"][:: 1 if width > 48 else 4]
     assert lines[-1].strip() == "epoch"
+    # The rate takes up all of its panel, whatever the dropout rate is.
+    rows = lines[lines.index(titles[0]) : lines.index(titles[1])]
+    assert any(0x2800 < ord(sign) <= 0x28FF for sign in rows[-1])
+    assert any(0x2800 < ord(sign) <= 0x28FF for sign in rows[2 if height > 12 else 1])
+
+
+def test_a_jump_is_a_gap_in_a_chart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    dots = dots_of(run("show", "StepDecay(1, 0.5, 0.5)", "--steps", "8", capsys=capsys))
+    levels = sorted({y for ys in dots.values() for y in ys})
+    # 1, then 0.5, and 0.25 from the end on, as a small square: nothing between them.
+    assert levels[0] == 0
+    assert levels[1] == pytest.approx(levels[-1] * 2 / 3, abs=1)
+    assert levels[2:] == [levels[-1] - 1, levels[-1]]
+    assert [x for x, ys in dots.items() if levels[-1] in ys] == [max(dots) - 1, max(dots)]
 
 
 def test_a_logarithmic_chart(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +117,9 @@ def test_a_logarithmic_chart(capsys: pytest.CaptureFixture[str]) -> None:
     ticks = [line.split("┤")[0].strip() for line in text.splitlines() if "┤" in line]
     assert ticks == ["1", "0.1", "0.01", "0.001", "0.0001"]
     run("show", "CosineAnnealing(1)", "--steps", "100", "--log", capsys=capsys)  # ends at 0
+    with pytest.raises(SystemExit):
+        main(["show", "Linear(-1, 0)", "--steps", "100", "--log"])
+    assert "the values must be above 0 for a logarithmic axis" in capsys.readouterr().err
 
 
 def test_a_constant_has_a_chart(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +141,7 @@ def test_without_steps_the_progress_is_shown(
 ) -> None:
     lines = run("show", "Linear(3, 1)", capsys=capsys).splitlines()
     assert lines[-2].split() == ["0", "0.25", "0.5", "0.75", "1"]
-    assert lines[-1].strip() == "fraction of the run"
+    assert lines[-1].strip() == "progress"
     rows = list(csv.DictReader(io.StringIO(run("show", "v=Linear(3, 1)", "--csv", capsys=capsys))))
     assert [float(row["progress"]) for row in rows] == [i / 100 for i in range(101)]
     assert [float(row["v"]) for row in rows] == pytest.approx([3 - 2 * i / 100 for i in range(101)])
@@ -374,7 +416,7 @@ def test_as_a_module_and_as_a_script() -> None:
     script = process(str(Path(sys.executable).parent / "scalars"), *arguments, COLUMNS="80")
     assert module.returncode == script.returncode == 0
     assert module.stdout == script.stdout
-    assert "⢕ Linear(1, 0)" in module.stdout.decode()
+    assert module.stdout.decode().startswith("Linear(1, 0)")
     assert module.stderr == script.stderr == b""
     failed = process(sys.executable, "-m", "scalars", "show", "x", "--steps", "9")
     assert (failed.returncode, failed.stdout) == (2, b"")
@@ -393,8 +435,9 @@ def test_a_terminal_without_unicode() -> None:
         sys.executable, "-m", "scalars", "show", "Linear(1, 0)", "--steps", "9",
         PYTHONIOENCODING="ascii", PYTHONUTF8="0",
     )  # fmt: skip
-    assert ended.returncode == 0
-    assert b"Traceback" not in ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.isascii()
+    assert ended.stdout.count(b"*") > 20
 
 
 def test_mlx_lms_own_notation_of_numbers(
@@ -431,6 +474,7 @@ def test_no_color(
     no_color: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     text = run("show", "Linear(1, 0)", "--steps", "10", capsys=capsys)
     assert ("\x1b" in text) is (no_color == "")

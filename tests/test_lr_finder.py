@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -222,11 +225,44 @@ def test_batches_that_end() -> None:
 def test_plot() -> None:
     found = find_learning_rate(make_model(), optim.SGD(0.1), loss_fn, BATCHES)
     ax = found.plot()
-    assert ax.get_xscale() == "log"
-    assert ax.get_xlabel() == "learning rate"
+    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "learning rate", "loss")
     marks = {line.get_label().split()[0]: line.get_xdata()[0] for line in ax.get_lines()[2:]}  # type: ignore[union-attr, index]
     assert marks == {n: getattr(found, n) for n in ("valley", "steepest", "minimum")}
     assert ax.get_lines()[0].get_ydata().tolist() == list(found.losses)  # type: ignore[union-attr]
+    assert len({line.get_linestyle() for line in ax.get_lines()[2:]}) == 3  # seen if they coincide
+    ax.figure.canvas.draw()
+    assert {"0.001", "0.1"} <= {text.get_text() for text in ax.get_xticklabels()}
+
+
+def test_losses_that_are_equal_have_a_picture() -> None:
+    ax = LearningRateTest([1e-3, 1e-2], [0.5, 0.5], [0.5, 0.5]).plot()
+    low, high = ax.get_ylim()
+    assert low < 0.5 < high
+
+
+@pytest.mark.parametrize(
+    ("terminal", "term", "shown"),
+    [(True, "xterm", True), (True, "dumb", False), (False, "xterm", False)],
+)
+def test_progress_is_shown_on_a_terminal_and_taken_away(
+    terminal: bool, term: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr("scalars.terminal.BETWEEN", 0.0)
+    find_learning_rate(make_model(), optim.SGD(0.1), loss_fn, BATCHES, end=1e-3, steps=5)
+    written = stream.getvalue()
+    if not shown:
+        assert written == ""
+        return
+    lines = written.split("\r\x1b[K")
+    assert lines[0] == lines[-1] == ""
+    assert [line.partition(",")[0] for line in lines[1:-1]] == [
+        f"learning rate test: step {i} of 5" for i in range(1, 6)
+    ]
+    assert all(re.search(r", loss \d\.\d+$", line) for line in lines[2:-1])
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,48 @@
-"""Plots: what the lines in the axes are, read back from matplotlib."""
+"""Pictures: what is in the axes is read back from matplotlib, and what is in a line of SVG."""
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import matplotlib
 import pytest
 
 from scalars import (
+    Constant,
     CosineAnnealing,
+    DynamicLossScale,
+    Exponential,
     Horizon,
+    LambdaValue,
     Linear,
+    MultiStepDecay,
     OneCycle,
     Phase,
     Phases,
     PiecewiseConstant,
+    Polynomial,
     ReduceOnPlateau,
+    Repeat,
+    Reversed,
     ScalarGroup,
+    ScheduledScalar,
     Sequence,
+    StepDecay,
+    ThresholdSwitch,
     Warmup,
     WarmupStableDecay,
     plot,
 )
+from scalars.sketch import polylines, written
+from scalars.tools.lines import recorded
+
+from .cases import CASES, Case
 
 matplotlib.use("agg")
 from matplotlib import pyplot
@@ -44,21 +63,50 @@ def lines_of(ax: Any) -> dict[str, list[tuple[float, float]]]:
     }
 
 
+def panels_of(ax: Any) -> dict[str, str]:
+    """The names of all panels, and the ranges beside them."""
+    return {one.get_title("left"): one.get_title("right") for one in ax.figure.axes}
+
+
 def marks_of(ax: Any) -> dict[float, str]:
-    """Where the dotted lines are, and the texts above them."""
+    """Where the dotted lines are, and the texts above them: where they end, or begin."""
+    low, high = ax.get_xlim()
     at = [float(line.get_xdata()[0]) for line in ax.get_lines() if line.get_linestyle() == ":"]
-    texts = {text.get_position()[0]: text.get_text() for text in ax.texts}
-    return {x: texts.get(x, "") for x in at}
+    ax.figure.canvas.draw()
+    found = dict.fromkeys(at, "")
+    for text in ax.texts:
+        box = text.get_window_extent().transformed(ax.transAxes.inverted())
+        place = box.x1 if text.get_text() == "warm-up" else box.x0
+        nearest = min(at, key=lambda x: abs((x - low) / (high - low) - place))
+        found[nearest] = text.get_text()
+    return found
+
+
+def seen(ticks: Any, axis: int, limits: tuple[float, float]) -> list[Any]:
+    return [tick for tick in ticks if limits[0] <= tick.get_position()[axis] <= limits[1]]
+
+
+def boxes_of(figure: Any) -> list[Any]:
+    """The boxes of all texts that are seen in a picture."""
+    figure.canvas.draw()
+    texts = []
+    for ax in figure.axes:
+        titles = [ax.title, ax._left_title, ax._right_title, ax.xaxis.label]
+        ticks = seen(ax.get_yticklabels(), 1, ax.get_ylim())
+        if ax is figure.axes[-1]:
+            ticks += seen(ax.get_xticklabels(), 0, ax.get_xlim())
+        texts += [text for text in (*titles, *ticks, *ax.texts) if text.get_text()]
+    return [text.get_window_extent() for text in texts]
 
 
 @pytest.mark.parametrize(
     ("horizon", "unit", "label", "end"),
     [
-        (None, None, "fraction of the run", 1),
+        (None, None, "progress", 1),
         (Horizon(1000), None, "step", 1000),
         (Horizon(1000, 50), None, "epoch", 20),
         (Horizon(1000, 50), "steps", "step", 1000),
-        (Horizon(1000, 50), "fraction", "fraction of the run", 1),
+        (Horizon(1000, 50), "fraction", "progress", 1),
     ],
 )
 def test_units(horizon: Horizon | None, unit: str | None, label: str, end: float) -> None:
@@ -70,20 +118,111 @@ def test_units(horizon: Horizon | None, unit: str | None, label: str, end: float
     assert all(y == lr.at(x / end) for x, y in points)
 
 
-def test_names_and_nothing_changes() -> None:
-    lr = CosineAnnealing(1.0).update(0.3)
-    group = ScalarGroup(lr=lr, half=lr * 0.5)
-    assert list(lines_of(plot(group))) == ["lr", "half"]
-    assert list(lines_of(plot({"a": lr, "b": Linear(0, 1)}))) == ["a", "b"]
-    assert list(lines_of(plot(lr))) == ["CosineAnnealing(start=1.0)"]
+def test_a_panel_for_each_scalar_with_its_name_and_range() -> None:
+    lr = Warmup(CosineAnnealing(3e-4, 3e-6), 0.1).update(0.3)
+    group = ScalarGroup(lr=lr, dropout=Linear(0.0, 0.3), decay=Constant(0.1), down=Linear(-1, -2))
+    ax = plot(group, Horizon(1000))
+    assert panels_of(ax) == {
+        "lr": "0 to 0.0003", "dropout": "0 to 0.3", "decay": "always 0.1", "down": "-2 to -1",
+    }  # fmt: skip
+    axes: Any = ax.figure.axes
+    assert [list(lines_of(one)) for one in axes] == [["lr"], ["dropout"], ["decay"], ["down"]]
+    assert [one.get_xlabel() for one in axes] == ["", "", "", "step"]
+    # The rate takes up most of its panel, whatever the dropout rate is.
+    low, high = axes[0].get_ylim()
+    assert 3e-4 < high < 4e-4
+    assert -4e-5 < low < 0
     assert lr.progress == 0.3
 
 
-def test_jumps_are_upright() -> None:
-    (points,) = lines_of(plot(PiecewiseConstant([1, 3], [0.4]), Horizon(10))).values()
-    before, after = [p for p in points if p[0] < 4][-1], next(p for p in points if p[0] >= 4)
-    assert (before[1], after) == (1, (4, 3))
-    assert after[0] - before[0] < 1e-6
+def test_one_axes_on_request() -> None:
+    lr = CosineAnnealing(1.0)
+    ax = plot({"lr": lr, "half": lr * 0.5}, panels=False)
+    assert list(lines_of(ax)) == ["lr", "half"]
+    assert ax.figure.axes == [ax]
+    legend: Any = ax.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["lr", "half"]
+
+
+def test_one_scalar_is_named_by_what_it_is_given_as() -> None:
+    assert list(panels_of(plot(CosineAnnealing(1.0)))) == ["CosineAnnealing(start=1.0)"]
+    assert list(panels_of(plot({"lr": CosineAnnealing(1.0)}))) == ["lr"]
+    (name,) = panels_of(plot(Warmup(CosineAnnealing(3e-4, 3e-6), 0.1)))
+    whole = "Warmup(schedule=CosineAnnealing(start=0.0003, end=3e-06), fraction=0.1)"
+    assert name.replace("\n", " ") == whole
+
+
+JUMPS: list[tuple[ScheduledScalar, list[float]]] = [
+    (Linear(0, 1), []),
+    (CosineAnnealing(1), []),
+    (Constant(0.3), []),
+    (Constant(0.1) * 3 - 0.3, []),  # not 0 everywhere, by rounding
+    (Exponential(1, 1e-12), []),
+    (Polynomial(1, 0, power=0.5), []),
+    (WarmupStableDecay(1, 0.1, 0.3, curve="one_minus_sqrt"), []),
+    (Reversed(WarmupStableDecay(1, 0.1, 0.3, curve="one_minus_sqrt")), []),
+    (OneCycle(1), []),
+    (Warmup(1.0, 1e-3), []),
+    (PiecewiseConstant([1, 3], [0.4]), [0.4]),
+    (StepDecay(1, 0.5, 0.3), [0.3, 0.6, 0.9]),
+    (StepDecay(1, 0.5, 0.25), [0.25, 0.5, 0.75, 1.0]),
+    (MultiStepDecay(1, 0.1, [0.0, 0.5]), [0.5]),
+    (Repeat(Linear(1, 0), 3), [1 / 3, 2 / 3]),
+    (Sequence([Linear(0, 1), Linear(0.999, 0)], [0.5]), [0.5]),
+    (1 - StepDecay(1, 0.5, 0.3), [0.3, 0.6, 0.9]),
+    (Linear(1, 0.5) * StepDecay(1, 0.9995, 0.5), [0.5, 1.0]),
+    (LambdaValue(lambda p: 1.0 if p < 0.37 else 0.5 - 0.1 * p), [0.37]),
+    (LambdaValue(lambda p: float(p > 0)), [0.0]),
+    (LambdaValue(lambda p: math.tanh(1000 * (p - 0.37))), []),
+    (5 * Linear(0, 1) // 1, [0.2, 0.4, 0.6, 0.8, 1.0]),
+]
+
+
+@pytest.mark.parametrize(("scalar", "jumps"), JUMPS, ids=repr)
+def test_a_jump_is_a_gap_and_nothing_else_is(scalar: ScheduledScalar, jumps: list[float]) -> None:
+    lines = polylines(scalar)
+    assert [line[0][0] for line in lines[1:]] == pytest.approx(jumps, abs=2e-8)
+    for before, after in pairwise(lines):
+        assert 0 < after[0][0] - before[-1][0] < 2e-8
+    points = [point for line in lines for point in line]
+    assert points == sorted(set(points), key=lambda point: point[0])
+    assert all(value == scalar.at(p) for p, value in points)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_schedule_that_jumps_has_gaps_and_no_other(case: Case) -> None:
+    lines = polylines(case.make())
+    assert (len(lines) > 1) is case.jumps
+    assert (lines[0][0][0], lines[-1][-1][0]) == (0, 1)
+
+
+def test_a_jump_is_a_gap_in_the_axes_and_what_holds_from_the_end_on_is_a_dot() -> None:
+    ax = plot(StepDecay(1.0, 0.1, 0.5), Horizon(10))
+    (points,) = lines_of(ax).values()
+    gaps = [i for i, (_, y) in enumerate(points) if math.isnan(y)]
+    assert [points[i + 1] for i in gaps] == [(5, 0.1), (10, pytest.approx(0.01))]
+    assert {y for _, y in points[: gaps[0]]} == {1.0}
+    line: Any = ax.get_lines()[0]
+    assert (line.get_marker(), line.get_markevery()) == ("o", [len(points) - 1])
+    assert plot(Linear(0, 1)).get_lines()[0].get_marker() == "None"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "texts"),
+    [
+        ([0, 5e-5, 1e-4], ["0", "0.00005", "0.0001"]),
+        ([1e-8, 1], ["1e-08", "1"]),
+        ([0.9990, 0.9995, 1.0], ["0.999", "0.9995", "1"]),
+        ([-0.1 - 2e-17, 5e-17, 0.1], ["-0.1", "0", "0.1"]),
+        ([32768, 65536], ["32768", "65536"]),
+        ([0.0], ["0"]),
+        ([1 / 3, 1 / 3], ["0.333", "0.333"]),
+        ([3e-6, 1e-6], ["3e-06", "1e-06"]),
+        ([1e9, 2e9], ["1e+09", "2e+09"]),
+    ],
+)
+def test_numbers_are_written_as_people_do(numbers: list[float], texts: list[str]) -> None:
+    assert written(numbers) == texts
 
 
 @pytest.mark.parametrize(
@@ -97,9 +236,11 @@ def test_jumps_are_upright() -> None:
         (Sequence([Linear(0, 1), Warmup(1.0, 0.5)], [0.6]), {60: "", 80: "warm-up"}),
         (Warmup(Sequence([1.0, 2.0], [0.5]), 0.2), {20: "warm-up", 60: ""}),
         (
-            Phases([Phase(1, lr=Linear(0, 1)), Phase(3, lr=Warmup(1.0, 0.2))]),
-            {25: "phase 2", 40: "warm-up"},
+            Phases([Phase(1, lr=Linear(0, 1)), Phase(3, lr=Warmup(1.0, 0.4))]),
+            {25: "phase 2", 55: "warm-up"},
         ),
+        (ReduceOnPlateau(Warmup(CosineAnnealing(1.0), 0.2)), {20: "warm-up"}),
+        (ThresholdSwitch([1.0, Sequence([1.0, 2.0], [0.5])], ["< 1"]), {50: ""}),
     ],
     ids=repr,
 )
@@ -108,25 +249,66 @@ def test_warmups_and_boundaries_are_marked(scalars: Any, marks: dict[float, str]
     assert {round(at, 6): text for at, text in found.items()} == marks
 
 
+def test_texts_do_not_overlap() -> None:
+    phases = [Phase(1 + i % 3, lr=Warmup(CosineAnnealing(1.0), 0.3), wd=0.1 * i) for i in range(30)]
+    many = Phases([Phase(1, wd=Linear(0, 1)), *phases])
+    long = {f"{'layers.12.self_attention.' * 4}{i}": Linear(-i, 1e-5) for i in range(8)}
+    early = {"lr": Warmup(CosineAnnealing(3e-4), 0.01), "pause": OneCycle(1e-3, warmup=0.99)}
+    for scalars in (many, long, early, Linear(0, 1)):
+        boxes = boxes_of(plot(scalars, Horizon(1000)).figure)
+        assert len(boxes) > 5
+        width = 700  # of the picture, in pixels
+        assert all(0 <= box.x0 < box.x1 <= width for box in boxes)
+        overlaps = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+        assert overlaps == []
+
+
 def test_a_logarithmic_axis() -> None:
-    ax = plot(CosineAnnealing(1.0), log=True)
-    assert ax.get_yscale() == "log"
-    (points,) = lines_of(ax).values()
-    assert all(y > 0 for _, y in points[:-1])
-    assert points[-1][1] != points[-1][1]  # 0 is left out
+    ax = plot({"lr": CosineAnnealing(1.0), "negative": Linear(-1, 0)}, log=True)
+    lr, negative = ax.figure.axes
+    assert (lr.get_yscale(), negative.get_yscale()) == ("log", "linear")
+    (points,) = lines_of(lr).values()
+    assert all(1e-6 < y <= 1 for _, y in points)  # 0 is left out, and what nearly is
+    assert 0.98 < points[-1][0] < 1
+    assert lines_of(negative)["negative"][0] == (0, -1)
+    (points,) = lines_of(plot(Repeat(CosineAnnealing(1.0), 3), log=True)).values()
+    assert min(y for _, y in points if not math.isnan(y)) > 1e-6  # before it jumps up too
+    ax.figure.canvas.draw()
+    texts = [text.get_text() for text in lr.get_yticklabels()]
+    # Every other power of ten, one way or the other, as matplotlib chooses.
+    assert set(texts) > {"0.01", "0.0001"} or set(texts) > {"0.1", "0.001"}
 
 
 def test_in_the_users_axes() -> None:
     _, axes = pyplot.subplots(1, 2)
     assert plot(Linear(0, 1), ax=axes[1]) is axes[1]
     assert lines_of(axes[0]) == {}
-    assert len(lines_of(axes[1])) == 1
+    plot({"a": Linear(1, 2), "b": Linear(2, 3)}, ax=axes[1])
+    assert list(lines_of(axes[1])) == ["Linear(start=0, end=1)", "a", "b"]
+    assert len(axes[1].get_legend().get_texts()) == 3
 
 
 def test_an_adaptive_scalar_as_it_would_go_on() -> None:
     plateau = ReduceOnPlateau(CosineAnnealing(1.0), 0.5, patience=0).observe(1.0).observe(1.0)
-    (points,) = lines_of(plot(plateau)).values()
-    assert points[0] == (0, 0.5)
+    ax = plot({"lr": plateau, "scale": DynamicLossScale(2.0**15)})
+    assert lines_of(ax.figure.axes[0])["lr"][0] == (0, 0.5)
+    assert panels_of(ax) == {
+        "lr": "0 to 0.5, as observed so far",
+        "scale": "always 32768, as observed so far",
+    }
+
+
+def test_recorded_jumps_are_gaps_and_noise_is_not() -> None:
+    steps = list(range(100))
+    decay = [(i, StepDecay(1, 0.5, 0.25).at(i / 100)) for i in steps]
+    assert [line[0][0] for line in recorded(decay)] == [0, 25, 50, 75]
+    cosine = [(i, math.cos(i / 50) * (0.4 if i >= 60 else 1)) for i in steps]
+    assert [line[0][0] for line in recorded(cosine)] == [0, 60]
+    random = Random(0)
+    noise = [(i, random.gauss(0, 1) + 3 * (i == 40)) for i in range(30_000)]
+    assert recorded(noise) == [noise]
+    missing = [(0, 1.0), (1, None), (2, 2.0), (3, math.nan), (4, 3.0), (5, math.inf)]
+    assert recorded(missing) == [[(0, 1.0), (2, 2.0)], [(4, 3.0)]]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +322,7 @@ def test_an_adaptive_scalar_as_it_would_go_on() -> None:
         ((Linear(0, 1), Horizon(9)), {"unit": "epochs"}, ValueError, "without steps_per_epoch"),
         ((Linear(0, 1),), {"unit": "days"}, ValueError, "unit must be one of 'steps'"),
         ((Linear(0, 1),), {"log": 1}, TypeError, "log must be True or False"),
+        ((Linear(0, 1),), {"panels": 1}, TypeError, "panels must be True or False"),
     ],
 )
 def test_bad_input(arguments: Any, options: Any, error: type[Exception], message: str) -> None:
@@ -158,3 +341,20 @@ def test_the_notebook_representation_of_a_group() -> None:
     assert html.count("<polyline") == 2
     assert "lr = Linear(start=1.0, end=0.0)" in html
     assert html.index("lr = ") < html.index("wd = ")
+
+
+def test_the_notebook_representation_of_a_scalar() -> None:
+    html = StepDecay(1.0, 0.5, 0.5)._repr_html_()
+    lines = [
+        [tuple(map(float, point.split(","))) for point in points.split()]
+        for points in re.findall(r'points="([^"]+)"', html)
+    ]
+    # The picture is 180 wide and 48 high, with a margin of 3: 1 is above, 0.25 below.
+    assert [{y for _, y in line} for line in lines] == [{3}, {31}]
+    assert [(line[0][0], line[-1][0]) for line in lines] == [(3, 90), (90, 177)]
+    assert 'cx="177.0" cy="45.0"' in html
+    assert re.findall(r">([^<>]+)</text>", html) == ["1", "0.25", "0", "progress", "1"]
+    flat = Constant(0.1)._repr_html_()
+    assert re.findall(r">([^<>]+)</text>", flat) == ["0.1", "0", "progress", "1"]
+    assert 'points="3.0,24.0' in flat
+    assert "&lt;lambda&gt;" in LambdaValue(lambda p: p)._repr_html_()

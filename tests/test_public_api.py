@@ -20,7 +20,7 @@ from .helpers import public_names
 
 PACKAGE = Path(scalars.__file__).parent
 LAYERS = ["number", "schedules", "adaptive", "training", "optimizers", "tools"]
-BASE = {"appearance", "checks", "functions", "sketch", "table", "words"}
+BASE = {"appearance", "checks", "functions", "sketch", "table", "terminal", "words"}
 """What every layer may import: files at the top of the package, which import no layer."""
 MODULES = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))

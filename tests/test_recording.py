@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary import Writer
 
 from examples.log_values import STEPS, train
-from scalars import CosineAnnealing, Linear, Recorder, ScalarGroup, Warmup
+from scalars import CosineAnnealing, Linear, Recorder, ScalarGroup, StepDecay, Warmup
 
 matplotlib.use("agg")
 
@@ -173,17 +173,39 @@ def one() -> Recorder:
 
 
 def test_plot() -> None:
-    recorder = Recorder(group := make())
-    drive(group, recorder, 0, 3)
-    group.update(0.3)  # a row without a loss
+    group = ScalarGroup(lr=Warmup(Linear(1.0, 0.0), 0.2), wd=StepDecay(8.0, 0.5, 0.5))
+    recorder = Recorder(group)
+    drive(group, recorder, 0, 9)
+    group.update(0.9)  # a row without a loss
     ax = recorder.plot()
-    found = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}  # type: ignore[union-attr]
-    assert found["loss"] == [[0, 100], [1, 99], [2, 98]]
-    assert found["lr"] == [[0, 1.0], [1, 0.9], [2, 0.8], [3, 0.7]]
+    panels = {one.get_title("left"): one for one in ax.figure.axes}
+    assert list(panels) == ["lr", "wd", "loss"]
+    found = {name: one.get_lines()[0].get_xydata().tolist() for name, one in panels.items()}  # type: ignore[union-attr]
+    assert found["loss"] == [[i, 100 - i] for i in range(9)]
+    assert found["lr"][:3] == [[0, 0], [1, 0.5], [2, 1]]
+    assert [y for x, y in found["wd"] if x in (4, 5)] == [8, 4]
+    assert [i for i, (_, y) in enumerate(found["wd"]) if math.isnan(y)] == [5]  # a gap
+    (mark,) = [line for line in panels["lr"].get_lines() if line.get_linestyle() == ":"]
+    assert mark.get_xdata()[0] == 2  # type: ignore[index]
+    assert panels["loss"].get_title("right") == "92 to 100"
     assert ax.get_xlabel() == "step"
+
+
+def test_plot_of_some_columns() -> None:
+    recorder = Recorder(group := make())
+    drive(group, recorder, 0, 10)
+    recorder.log(diverged=math.nan)
     ax = recorder.plot("lr", x="progress", log=True)
-    assert ax.get_lines()[0].get_xydata().tolist()[-1] == [0.3, 0.7]  # type: ignore[union-attr]
+    assert ax.get_lines()[0].get_xydata().tolist()[-1] == [0.9, pytest.approx(0.1)]  # type: ignore[union-attr]
     assert (ax.get_xlabel(), ax.get_yscale()) == ("progress", "log")
+    ax = recorder.plot("lr", "loss", panels=False)
+    assert ax.get_legend_handles_labels()[1] == ["lr", "loss"]
+    axes: Any = recorder.plot().figure.axes
+    assert len(axes) == 4
+    assert (axes[-1].get_title("left"), axes[-1].get_title("right")) == (
+        "diverged",
+        "no finite number",
+    )
 
 
 def test_real_tensorboard_files_hold_every_value(tmp_path: Path) -> None:

@@ -519,7 +519,7 @@ class ScheduledScalar(Conversions):
         return getattr(ufunc, method)(*floats, **options)
 
     def _repr_html_(self) -> str:
-        return sketch.html(repr(self), self.value_at)
+        return sketch.html(repr(self), self)
 
     def __copy__(self: Self) -> Self:
         """Return an independent scalar at the same progress."""

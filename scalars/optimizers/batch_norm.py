@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .. import checks
+from ..terminal import Progress
 
 
 def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
@@ -51,13 +52,15 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
     count = 0
     with _as_before(modules, norms):
         model.eval()
-        for batch in batches:
-            count += 1
-            for norm in norms:
-                norm.train()
-                norm.momentum = 1 / count  # so the averages weigh every batch the same
-            model(*(batch if isinstance(batch, (list, tuple)) else (batch,)))
-            mx.eval([(norm.running_mean, norm.running_var) for norm in norms])
+        with Progress() as progress:
+            for batch in batches:
+                count += 1
+                progress.show(f"statistics of batch norms: batch {count}")
+                for norm in norms:
+                    norm.train()
+                    norm.momentum = 1 / count  # so the averages weigh every batch the same
+                model(*(batch if isinstance(batch, (list, tuple)) else (batch,)))
+                mx.eval([(norm.running_mean, norm.running_var) for norm in norms])
     if not count:
         checks.fail("batches", "at least one", count, "Pass inputs of the model.")
 

@@ -1,67 +1,145 @@
-"""Charts of text, for a terminal of 80 columns."""
+"""Charts of text, for a terminal: a panel of braille dots for each curve, over one x axis."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
 
-MARKERS = ("⢕", "o", "x", "+", "*", "#")
-COLORS = ("blue+", "green+", "red+", "cyan+", "magenta+", "orange+")
-Curve = tuple[Sequence[float], Sequence[float]]
+from ..sketch import Line, extent, written
+from .lines import WARMUP, Curve, above_0
+
+COLORS = (94, 92, 91, 96, 95, 93)
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+"""The bits of the dots of a braille character, two columns of four."""
+TALLEST = 13
+IN_ASCII = str.maketrans("┤│└┴┘─┊…", "||+++-:.")
 
 
-def chart(curves: Mapping[str, Curve], label: str, log: bool, color: bool, width: int = 80) -> str:
-    """Return a chart of curves under their names; without color each has a sign of its own."""
-    try:
-        import plotext
-    except ImportError as error:
-        raise ImportError("charts need plotext: pip install 'mlx-scalars[plot]'") from error
-    shown = {name: _points(*curve, log) for name, curve in curves.items()}
-    numbers = [value for points in shown.values() for _, value in points]
-    if not numbers:
+def chart(
+    curves: Mapping[str, Curve],
+    label: str,
+    log: bool,
+    color: bool,
+    size: tuple[int, int] = (80, 24),
+) -> str:
+    """Return a chart of curves under their names and ranges, in so many columns and lines.
+
+    One line is left for what the terminal asks next. There is a line of dots for each curve,
+    even if that is more than the lines.
+    """
+    width, height = size
+    panels = {name: _scaled(curve.lines) if log else curve.lines for name, curve in curves.items()}
+    if not any(panels.values()):
         raise ValueError("the values must be above 0 for a logarithmic axis. Leave out --log.")
-    plotext.clear_figure()
-    for part in (plotext.canvas_color, plotext.axes_color, plotext.ticks_color):
-        part("default")  # those of the terminal
-    plotext.plotsize(width, 18)
-    legend = []
-    for i, (name, points) in enumerate(shown.items()):
-        paint, sign = COLORS[i % len(COLORS)], MARKERS[0 if color else i % len(MARKERS)]
-        marker = "braille" if sign == MARKERS[0] else sign
-        if points:
-            plotext.plot(*zip(*points, strict=True), marker=marker, color=paint)
-        entry = f"  {sign} {name}"
-        entry = entry if len(entry) <= width else f"{entry[: width - 3]}..."
-        legend.append(plotext.colorize(entry, paint) if color else entry)
-    _ticks(plotext, numbers, max(x[-1] for x, _ in curves.values()), log)
-    plotext.xlabel(label)
-    text: str = plotext.build()
-    lines = (text if color else plotext.uncolorize(text)).rstrip("\n").split("\n")
-    return "\n".join([*legend, *(line.rstrip() for line in lines)])
-
-
-def _points(x: Sequence[float], y: Sequence[float], log: bool) -> list[tuple[float, float]]:
-    if not log:
-        return list(zip(x, y, strict=True))
-    pairs = zip(x, y, strict=True)
-    return [(at, math.log10(value)) for at, value in pairs if value > 0]
-
-
-def _ticks(plotext: Any, numbers: Sequence[float], end: float, log: bool) -> None:
-    """Label the axes with values: of small learning rates too."""
-    low, high = min(numbers), max(numbers)
-    if low == high:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-        plotext.ylim(low, high)
-    ticks = [low + (high - low) * i / 4 for i in range(5)]
-    plotext.yticks(ticks, [f"{10**tick if log else tick:.3g}" for tick in ticks])
-    marks = [end * i / 4 for i in range(5)]
-    plotext.xticks(marks, [f"{mark:.4g}" if end < 1e4 else f"{mark:.0f}" for mark in marks])
+    labelled = sum(any(text for _, text in curve.marks) for curve in curves.values())
+    rows = max(1, min(TALLEST, (height - 4 - labelled) // len(curves) - 1))
+    rows -= rows > 6 and rows % 2 == 0  # so that there is one in the middle
+    ticks = {name: _ticks(lines, rows, log) for name, lines in panels.items()}
+    margin = max(len(text) for texts in ticks.values() for text in texts)
+    columns = max(width - margin - 1, 2)
+    end = max(line[-1][0] for curve in curves.values() for line in curve.lines)
+    shown: list[str] = []
+    for i, (name, curve) in enumerate(curves.items()):
+        paint = f"\x1b[{COLORS[i % len(COLORS)]}m{{}}\x1b[0m" if color else "{}"
+        room = max(width - len(curve.range) - 2, 1)
+        title = name if len(name) <= room else f"{name[: room - 1]}…"
+        range_ = curve.range.rjust(max(width - len(title), 0))
+        shown.append(paint.format(title) + range_)
+        places = {round(at / end * (columns - 1)): text for at, text in curve.marks}
+        if any(places.values()) and rows > 1:
+            shown.append(" " * (margin + 1) + _texts(places, columns))
+        canvas = _canvas(panels[name], end, columns, rows)
+        for text, cells in zip(ticks[name], canvas, strict=True):
+            drawn = "".join(
+                "┊" if cell == "⠀" and at in places else " " if cell == "⠀" else cell
+                for at, cell in enumerate(cells)
+            ).rstrip()
+            shown.append(f"{text:>{margin}}{'┤' if text else '│'}{paint.format(drawn)}")
+    return "\n".join([*shown, *_x_axis(end, label, columns, " " * margin)])
 
 
 def print_text(text: str) -> None:
     """Print signs of all kinds; a terminal may know ASCII only."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding))
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = text.translate(IN_ASCII)
+        plain = "".join("*" if 0x2800 <= ord(sign) <= 0x28FF else sign for sign in plain)
+        text = plain.encode(encoding, "replace").decode(encoding)
+    print(text)
+
+
+def _scaled(lines: Sequence[Line]) -> list[Line]:
+    """Return the logarithms of lines; what has none is left out."""
+    return [[(at, math.log10(value)) for at, value in line] for line in above_0(lines)]
+
+
+def _ticks(lines: Sequence[Line], rows: int, log: bool) -> list[str]:
+    """Return the texts beside the rows of a panel, from above."""
+    texts = [""] * rows
+    if not lines or rows == 1:
+        return texts
+    low, high = extent(lines)
+    count = 5 if rows >= TALLEST else 3 if rows >= 7 else 2
+    places = [i * (rows - 1) // (count - 1) for i in range(count)]
+    if low == high:
+        places = [rows // 2]
+    values = [high - (high - low) * i / (rows - 1) for i in places]
+    for i, text in zip(places, written([10**x for x in values] if log else values), strict=True):
+        texts[i] = text
+    return texts
+
+
+def _canvas(lines: Sequence[Line], end: float, columns: int, rows: int) -> list[str]:
+    """Return rows of braille characters with lines drawn in them."""
+    bits = [[0] * columns for _ in range(rows)]
+    low, high = extent(lines) if lines else (0.0, 0.0)
+    wide, tall = 2 * columns - 1, 4 * rows - 1
+
+    def place(at: float, value: float) -> tuple[float, float]:
+        share = (value - low) / (high - low) if high > low else 0.5
+        return at / end * wide, (1 - share) * tall
+
+    def dot(x: float, y: float) -> None:
+        column, row = min(max(round(x), 0), wide), min(max(round(y), 0), tall)
+        bits[row // 4][column // 2] |= DOTS[row % 4][column % 2]
+
+    for line in lines:
+        places = [place(*point) for point in line]
+        if len(places) == 1:  # a small square is seen, where one dot is not
+            x, y = places[0]
+            for step in (0, 1):
+                dot(min(x, wide - 1) + step, min(y, tall - 1))
+                dot(min(x, wide - 1) + step, min(y, tall - 1) + 1)
+        for (x, y), (x_next, y_next) in pairwise(places):
+            steps = max(1, math.ceil(max(abs(x_next - x), abs(y_next - y))))
+            for i in range(steps + 1):
+                dot(x + (x_next - x) * i / steps, y + (y_next - y) * i / steps)
+    return ["".join(chr(0x2800 + one) for one in row) for row in bits]
+
+
+def _texts(places: Mapping[int, str], columns: int) -> str:
+    """Return the texts above their places, as far as there is room."""
+    row = ""
+    for at, text in sorted(places.items()):
+        begin = max(at - len(text), 0) if text == WARMUP else at
+        if text and begin >= len(row) + bool(row) and begin + len(text) <= columns:
+            row = row.ljust(begin) + text
+    return row
+
+
+def _x_axis(end: float, label: str, columns: int, indent: str) -> list[str]:
+    """Return the line of the axis, the numbers under it and their unit."""
+    count = 4 if columns >= 40 else 1
+    values = [end * i / count for i in range(count + 1)]
+    axis, numbers = ["─"] * columns, ""
+    for i, text in enumerate(written(values)):
+        at = round(i / count * (columns - 1))
+        axis[at] = "┘" if i == count else "┴"
+        begin = min(max(at - len(text) // 2, 0), columns - len(text))
+        numbers = numbers.ljust(begin) + text
+    unit = label.rjust(columns // 2 + len(label) // 2)
+    return [f"{indent}└{''.join(axis)}", f"{indent} {numbers}", f"{indent} {unit}"]

@@ -16,6 +16,7 @@ from mlx.optimizers import Optimizer
 from .. import checks, words
 from ..optimizers.discover import members
 from ..schedules.annealing import Exponential
+from ..terminal import Progress
 from .randomness import random_seed
 
 if TYPE_CHECKING:
@@ -103,20 +104,11 @@ class LearningRateTest:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        from .plotting import draw
+        from .plotting import draw_rates
 
-        rates = self.learning_rates
-        curves = {"loss": (rates, self.losses), "smoothed": (rates, self.smoothed)}
-        ax = draw(curves, "learning rate", ax, False, [])
-        for i, name in enumerate(SUGGESTIONS):
-            rate = getattr(self, name)
-            ax.axvline(rate, color=f"C{i + 2}", linestyle="--", label=f"{name} {rate:.2g}")
-        ax.set_xscale("log")
-        low = min(self.losses)
-        span = self.smoothed[0] - low or 1.0
-        ax.set_ylim(low - 0.1 * span, low + 2 * span)  # not up to the divergence
-        ax.legend(fontsize="small")
-        return ax
+        losses = {"loss": self.losses, "smoothed": self.smoothed}
+        suggestions = {name: getattr(self, name) for name in SUGGESTIONS}
+        return draw_rates(self.learning_rates, losses, suggestions, ax)
 
 
 def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole training run
@@ -140,7 +132,7 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
     numbers. A rate that is a scalar, or several rates of a ``MultiOptimizer``, are
     replaced by the one that is tried. On several ranks, which must all call it, losses and
     gradients are averaged: all try the same rates, and stop after the same one, at the latest
-    where the batches of one of them end.
+    where the batches of one of them end. On a terminal, a line shows how far the test is.
 
     Args:
         model: The model. It is in training mode during the test.
@@ -186,8 +178,8 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
     checks.flag("compile", compile)
     with _put_back(model, optimizer):
         step = _step(model, optimizer, loss_fn, compile)
-        pairs = zip(rates, _again(batches), strict=False)
-        tried, losses, smoothed, over = _run(optimizer, step, _on_all_ranks(pairs), smoothing)
+        pairs = _on_all_ranks(zip(rates, _again(batches), strict=False))
+        tried, losses, smoothed, over = _run(optimizer, step, pairs, smoothing, steps)
         over = over and len(tried) < steps
     if over:
         words.warn(FEW_BATCHES.format(tried=len(tried), steps=steps))
@@ -274,23 +266,27 @@ def _run(
     step: Callable[..., float],
     pairs: Iterable[tuple[float, tuple[Any, ...]]],
     smoothing: float,
+    steps: int,
 ) -> tuple[list[float], list[float], list[float], bool]:
     """Return the rates, the losses, the smoothed ones, and whether the batches came to an end."""
     tried: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
     average = 0.0
-    for rate, batch in pairs:
-        optimizer.learning_rate = rate
-        value = step(*batch)
-        if not math.isfinite(value):
-            return tried, losses, smoothed, False
-        average = smoothing * average + (1 - smoothing) * value
-        tried.append(rate)
-        losses.append(value)
-        smoothed.append(average / (1 - smoothing ** len(losses)))
-        if smoothed[-1] > DIVERGED * min(smoothed) > 0:
-            return tried, losses, smoothed, False
+    with Progress() as progress:
+        for rate, batch in pairs:
+            loss = f", loss {losses[-1]:.3g}" if losses else ""
+            progress.show(f"learning rate test: step {len(tried) + 1} of {steps}{loss}")
+            optimizer.learning_rate = rate
+            value = step(*batch)
+            if not math.isfinite(value):
+                return tried, losses, smoothed, False
+            average = smoothing * average + (1 - smoothing) * value
+            tried.append(rate)
+            losses.append(value)
+            smoothed.append(average / (1 - smoothing ** len(losses)))
+            if smoothed[-1] > DIVERGED * min(smoothed) > 0:
+                return tried, losses, smoothed, False
     return tried, losses, smoothed, True
 
 

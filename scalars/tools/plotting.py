@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from .. import checks
 from ..number.scalar import ScheduledScalar
-from ..schedules.composition import Sequence as Joined
-from ..schedules.composition import Warmup, WarmupStableDecay
-from ..schedules.cyclic import OneCycle
+from ..sketch import extent, written
 from ..training.horizon import Horizon
 from ..training.phases import Phases
+from .lines import WARMUP, Curve, Marks, above_0, curves_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-UNITS = ("steps", "epochs", "fraction")
-Marks = list[tuple[float, str]]
 
-
-def plot(
+def plot(  # noqa: PLR0913 - what is drawn, where and how
     scalars: ScheduledScalar | Mapping[str, ScheduledScalar] | Phases,
     horizon: Horizon | None = None,
     ax: Axes | None = None,
     *,
     unit: str | None = None,
     log: bool = False,
+    panels: bool = True,
 ) -> Axes:
     """Draw the values of scalars over a whole run, and return the matplotlib axes.
 
-    The ends of warm-ups and the boundaries between phases are dotted lines. Nothing is
-    changed. An adaptive scalar is drawn as it would go on without another metric.
+    Each scalar has a panel of its own, with its name and range, over one x axis. The ends of
+    warm-ups and the boundaries between phases are dotted lines. Where a value jumps there is
+    a gap, and what holds only from the end of the run on is a dot there. Nothing is changed.
+    An adaptive scalar is drawn as it would go on without another metric.
 
     Args:
         scalars: A scalar, a ``ScalarGroup`` or another mapping from name to scalar, or
             ``Phases``.
-        horizon: The run. Default: ``None``, which leaves fractions of the run.
-        ax: The axes to draw in. Default: ``None``, new ones.
+        horizon: The run. Default: ``None``, which leaves progress from 0 to 1.
+        ax: The axes to draw everything in. Default: ``None``, new ones.
         unit: What the x axis counts: "steps", "epochs" or "fraction". Default: ``None``,
             epochs if the horizon has ``steps_per_epoch``, or else steps.
-        log: Whether the y axis is logarithmic; values up to 0 are left out then.
-            Default: ``False``.
+        log: Whether the y axes are logarithmic; values up to 0 are left out then. A panel
+            with no other values stays linear. Default: ``False``.
+        panels: Whether each scalar has a panel of its own; or else all are in one, with a
+            legend. Default: ``True``.
+
+    Returns:
+        The axes of the last panel; ``plot(...).figure.axes`` are all of them. The picture is
+        the current one of matplotlib: ``pyplot.savefig(file)`` writes it.
 
     Raises:
         ValueError: There are no scalars, or the horizon does not know the unit.
@@ -49,126 +56,180 @@ def plot(
         ImportError: matplotlib is not installed.
 
     Example:
-        >>> from scalars import CosineAnnealing, Horizon, Warmup, plot
+        >>> from scalars import CosineAnnealing, Horizon, Linear, Warmup, plot
         >>> import matplotlib
         >>> matplotlib.use("agg")
-        >>> ax = plot({"lr": Warmup(CosineAnnealing(0.1), 0.2)}, Horizon(1000))
-        >>> ax.get_xlabel(), ax.get_legend_handles_labels()[1]
-        ('step', ['lr'])
+        >>> lr, dropout = Warmup(CosineAnnealing(3e-4), 0.2), Linear(0.0, 0.3)
+        >>> ax = plot({"lr": lr, "dropout": dropout}, Horizon(1000))
+        >>> [(panel.get_title("left"), panel.get_title("right")) for panel in ax.figure.axes]
+        [('lr', '0 to 0.0003'), ('dropout', '0 to 0.3')]
+        >>> ax.get_xlabel()
+        'step'
     """
-    named = named_scalars(scalars)
-    scale, label = x_axis(horizon, unit)
-    curves = {}
-    for name, scalar in named.items():
-        knots = scalar.knots
-        curves[name] = ([scale * knot for knot in knots], [scalar.at(knot) for knot in knots])
-    marks = marks_of(scalars, named.values())
-    return draw(curves, label, ax, log, [(scale * at, text) for at, text in marks])
+    curves, label = curves_of(scalars, horizon, unit)
+    return draw(curves, label, ax, log, panels)
 
 
-def named_scalars(scalars: Any) -> dict[str, ScheduledScalar]:
-    """Return the scalars by name; one alone has the name of its class."""
-    if isinstance(scalars, Phases):
-        return dict(scalars.group)
-    if isinstance(scalars, ScheduledScalar):
-        return {repr(scalars) if len(repr(scalars)) <= 60 else type(scalars).__name__: scalars}
-    way_out = "Pass a schedule, or {name: schedule}."
-    if not isinstance(scalars, Mapping):
-        rule = "a scalar, a mapping from name to scalar, or Phases"
-        checks.fail("scalars", rule, scalars, way_out, wrong_type=True)
-    for name, scalar in scalars.items():
-        if not isinstance(scalar, ScheduledScalar):
-            checks.fail(f"scalars[{name!r}]", "a scalar", scalar, way_out, wrong_type=True)
-    if not scalars:
-        checks.fail("scalars", "at least one", scalars, way_out)
-    return {str(name): scalar for name, scalar in scalars.items()}
-
-
-def x_axis(horizon: Horizon | None, unit: str | None) -> tuple[float, str]:
-    """Return the length of a run in a unit, and the label of the axis."""
-    if horizon is not None and not isinstance(horizon, Horizon):
-        way_out = "Write Horizon(total_steps)."
-        checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
-    per_epoch = None if horizon is None else horizon.steps_per_epoch
-    if unit is None:
-        unit = "fraction" if horizon is None else "steps" if per_epoch is None else "epochs"
-    checks.one_of("unit", unit, UNITS)
-    if unit == "fraction":
-        return 1.0, "fraction of the run"
-    if horizon is None:
-        checks.fail("unit", "'fraction' without a horizon", unit, "Pass Horizon(total_steps).")
-    if unit == "steps":
-        return float(horizon.total_steps), "step"
-    if per_epoch is None:
-        way_out = "Pass Horizon(total_steps, steps_per_epoch)."
-        checks.fail("unit", "'steps' without steps_per_epoch", unit, way_out)
-    return horizon.total_steps / per_epoch, "epoch"
-
-
-def marks_of(scalars: Any, parts: Iterable[ScheduledScalar]) -> Marks:
-    """Return where something ends and something begins, and what, each place once."""
-    marks = [mark for scalar in parts for mark in _marks(scalar, 0.0, 1.0)]
-    if isinstance(scalars, Phases):
-        marks += [(at, f"phase {i}") for i, at in enumerate(scalars.boundaries, start=2)]
-    named: dict[float, str] = {}
-    for at, text in marks:
-        named[round(at, 9)] = text or named.get(round(at, 9), "")
-    return sorted(named.items())
-
-
-def _marks(scalar: ScheduledScalar, begin: float, end: float) -> Marks:
-    found: Marks = []
-    for leaf in scalar.leaves:
-        edges: Sequence[float] = ()
-        inside: Sequence[Any] = ()
-        text = ""
-        if isinstance(leaf, Warmup):
-            edges, inside, text = (leaf.fraction,), (None, leaf.schedule), "warm-up"
-        elif isinstance(leaf, Joined):
-            edges, inside = leaf.boundaries, leaf.schedules
-        elif isinstance(leaf, WarmupStableDecay):
-            edges, text = (leaf.warmup, 1 - leaf.decay), "warm-up"
-        elif isinstance(leaf, OneCycle):
-            edges, text = (leaf.warmup,), "warm-up"
-        whole = (0.0, *edges, 1.0)
-        length = end - begin
-        for i, edge in enumerate(edges):
-            if 0 < edge < 1:
-                found.append((begin + length * edge, "" if i else text))
-        for i, part in enumerate(inside):
-            if part is not None:
-                found += _marks(part, begin + length * whole[i], begin + length * whole[i + 1])
-    return found
-
-
-def draw(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    label: str,
-    ax: Any,
-    log: bool,
-    marks: Marks,
-) -> Axes:
+def draw(curves: Mapping[str, Curve], label: str, ax: Any, log: bool, panels: bool = True) -> Axes:
     """Draw curves by name in matplotlib axes."""
     checks.flag("log", log)
+    checks.flag("panels", panels)
     try:
         from matplotlib import pyplot
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'mlx-scalars[plot]'") from error
     if ax is not None and not hasattr(ax, "axvline"):
         way_out = "Pass what pyplot.subplots() returned, or leave it out."
         checks.fail("ax", "matplotlib axes", ax, way_out, wrong_type=True)
-    if ax is None:
-        _, ax = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for name, (x, y) in curves.items():
-        ax.plot(x, [value if value > 0 or not log else float("nan") for value in y], label=name)
-    for at, text in marks:
-        ax.axvline(at, color="gray", linestyle=":", linewidth=1)
-        if text:
-            top = ax.get_xaxis_transform()
-            ax.text(at, 1.01, text, transform=top, size="small", color="gray", ha="center")
+    if ax is None and panels:
+        ax = _draw_panels(pyplot, curves, log)
+    else:
+        if ax is None:
+            _, ax = pyplot.subplots(figsize=(7, 4), layout="constrained")
+        _draw_in(ax, curves, log)
+        _mark(ax, [mark for curve in curves.values() for mark in curve.marks])
+        _legend(ax)
+    ax.set_xlabel(label)
+    if label == "step":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 2.5, 5, 10]))
+    _number_axis(ax.xaxis)
+    return ax  # type: ignore[no-any-return]
+
+
+def _draw_panels(pyplot: Any, curves: Mapping[str, Curve], log: bool) -> Any:
+    """Draw each curve in a panel of its own, and return the axes of the last one."""
+    count = len(curves)
+    size = (7, 0.8 + 1.4 * max(count, 2))
+    figure, grid = pyplot.subplots(
+        count, sharex=True, squeeze=False, figsize=size, layout="constrained"
+    )
+    for i, (name, curve) in enumerate(curves.items()):
+        ax = grid[i, 0]
+        _draw_in(ax, {name: curve}, log, f"C{i}")
+        low, high = extent(curve.lines) if curve.lines else (0.0, 0.0)
+        if low == high:
+            around = 0.5 * abs(low) or 1.0
+            ax.set_ylim(low - around, low + around)
+            ax.set_yticks([low] if curve.lines else [])
+        elif count > 1 and ax.get_yscale() == "linear":
+            ax.locator_params(axis="y", nbins=4, steps=[1, 2, 2.5, 5, 10])
+        shown = "\n".join(_short(name, 74 - len(curve.range)))
+        pad = 17 if any(text for _, text in curve.marks) else 5  # points, for a row of texts
+        ax.set_title(shown, loc="left", fontsize="medium", pad=pad, parse_math=False)
+        ax.set_title(curve.range, loc="right", fontsize="small", alpha=0.7, pad=pad)
+    if any(text for curve in curves.values() for _, text in curve.marks):
+        figure.get_layout_engine().execute(figure)  # the room for texts is known then
+    for ax, curve in zip(grid[:, 0], curves.values(), strict=True):
+        _mark(ax, curve.marks)
+    return ax
+
+
+def draw_rates(
+    rates: Sequence[float],
+    losses: Mapping[str, Sequence[float]],
+    suggestions: Mapping[str, float],
+    ax: Any,
+) -> Axes:
+    """Draw the losses of a learning rate test, the smoothed ones last, and what they suggest."""
+    lines = {name: [list(zip(rates, values, strict=True))] for name, values in losses.items()}
+    curves = {name: Curve(line) for name, line in lines.items()}
+    drawn: Any = draw(curves, "learning rate", ax, log=False, panels=False)
+    drawn.get_lines()[-2].set_alpha(0.4)
+    styles = ("-.", "--", ":")  # which are seen where two of them coincide
+    for i, (name, rate) in enumerate(suggestions.items()):
+        label = f"{name} {rate:.2g}"
+        drawn.axvline(rate, color=f"C{i + 2}", linestyle=styles[i % len(styles)], label=label)
+    drawn.set_xscale("log")
+    _number_axis(drawn.xaxis)
+    raw, smoothed = losses.values()
+    low = min(raw)
+    if (span := smoothed[0] - low) > 0:
+        drawn.set_ylim(low - 0.1 * span, low + 2 * span)  # not up to the divergence
+    drawn.set_ylabel("loss")
+    _legend(drawn)
+    return drawn  # type: ignore[no-any-return]
+
+
+def _legend(ax: Any) -> None:
+    """Name the lines in axes, beside what the user may have drawn there."""
+    handles, names = ax.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "best"}
+    room = 36
+    if max(map(len, names), default=0) > room and ax.figure.get_layout_engine() is not None:
+        # It would hide lines, and what is above the axes gets room.
+        place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.06), "frameon": False}
+        room = 72
+    shown = ["\n".join(_short(name, room)) for name in names]
+    for text in ax.legend(handles, shown, fontsize="small", **place).get_texts():
+        text.set_parse_math(False)
+
+
+def _short(name: str, room: int) -> list[str]:
+    return wrap(name, room, max_lines=3, placeholder=" …", break_on_hyphens=False)
+
+
+def _draw_in(ax: Any, curves: Mapping[str, Curve], log: bool, color: str | None = None) -> None:
+    """Draw curves in one axes."""
+    log = log and any(above_0(curve.lines) for curve in curves.values())
+    for name, curve in curves.items():
+        x: list[float] = []
+        y: list[float] = []
+        dots: list[int] = []
+        for line in above_0(curve.lines) if log else curve.lines:
+            if len(line) == 1:
+                dots.append(len(x))
+            # The place after a line is nowhere, so that the next one is apart from it.
+            x += [at for at, _ in line] + [math.nan]
+            y += [value for _, value in line] + [math.nan]
+        style: dict[str, Any] = {"color": color} if color else {}
+        if dots:
+            style.update(marker="o", markersize=4, markevery=dots)
+        ax.plot(x[:-1], y[:-1], label=name, **style)
     if log:
         ax.set_yscale("log")
-    ax.set_xlabel(label)
+    ax.margins(x=0.02)
     ax.grid(alpha=0.3)
-    ax.legend(loc="best", fontsize="small")
-    return ax  # type: ignore[no-any-return]
+    _number_axis(ax.yaxis)
+
+
+def _number_axis(axis: Any) -> None:
+    """Write the numbers of an axis in full: no powers, and no factor elsewhere."""
+    from matplotlib.ticker import Formatter, LogFormatter
+
+    class Written(Formatter):
+        def __call__(self, value: float, place: int | None = None) -> str:
+            return f"{value:.4g}"
+
+        def format_ticks(self, values: Sequence[float]) -> list[str]:
+            return written(values) if len(values) else []
+
+    class WrittenLog(LogFormatter):
+        def __call__(self, value: float, place: int | None = None) -> str:
+            return f"{value:.4g}" if super().__call__(value, place) else ""
+
+    if axis.get_scale() == "log":
+        axis.set_major_formatter(WrittenLog())
+        axis.set_minor_formatter(WrittenLog())
+    else:
+        axis.set_major_formatter(Written())
+
+
+def _mark(ax: Any, marks: Marks) -> None:
+    """Draw dotted lines, and above them the texts for which there is room."""
+    taken = -math.inf
+    low, high = ax.get_xlim()
+    for at, text in sorted(dict(marks).items()):
+        ax.axvline(at, color="gray", linestyle=":", linewidth=1, zorder=1)
+        if not text:
+            continue
+        place = ax.transAxes.transform(((at - low) / (high - low), 1.0))[0]
+        shown = ax.text(0, 1.02, text, transform=ax.transAxes, size="small", color="gray")
+        box, frame = shown.get_window_extent(), ax.get_window_extent()
+        # A warm-up is before its mark, if there is room; a phase is after it.
+        begin = max(place - box.width, frame.x0) if text == WARMUP else place
+        if begin < taken or begin + box.width > frame.x1:
+            shown.remove()
+        else:
+            shown.set_x((begin - frame.x0) / frame.width)
+            taken = begin + box.width + 0.5 * box.height

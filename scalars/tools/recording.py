@@ -250,19 +250,46 @@ class Recorder:
         last = rows[-1] if rows else None
         self._step, self._row = step, last if last and last["step"] == step - 1 else None
 
-    def plot(self, *names: str, x: str = "step", ax: Axes | None = None, log: bool = False) -> Axes:
-        """Draw columns, and return the matplotlib axes.
+    def plot(
+        self,
+        *names: str,
+        x: str = "step",
+        ax: Axes | None = None,
+        log: bool = False,
+        panels: bool = True,
+    ) -> Axes:
+        """Draw columns, each in a panel of its own, and return the matplotlib axes.
+
+        The ends of warm-ups are dotted lines, where the recorder knows the group. Where a value
+        jumps there is a gap.
 
         Args:
             names: The columns. Default: all but the step and the progress.
             x: The column of the x axis, such as "progress". Default: ``"step"``.
-            ax: The axes to draw in. Default: ``None``, new ones.
-            log: Whether the y axis is logarithmic. Default: ``False``.
+            ax: The axes to draw everything in. Default: ``None``, new ones.
+            log: Whether the y axes are logarithmic. Default: ``False``.
+            panels: Whether each column has a panel of its own; or else all are in one, with a
+                legend. Default: ``True``.
+
+        Returns:
+            The axes of the last panel: see ``scalars.plot``.
 
         Raises:
             ValueError: There are no rows, or no column of a name.
             ImportError: matplotlib is not installed.
+
+        Example:
+            >>> import matplotlib
+            >>> matplotlib.use("agg")
+            >>> from scalars import Linear, Recorder, ScalarGroup
+            >>> recorder = Recorder(group := ScalarGroup(lr=Linear(3e-4, 0.0)))
+            >>> for step in range(10):
+            ...     _ = group.update(step / 10)
+            ...     recorder.log(loss=1 / (1 + step))
+            >>> [panel.get_title("left") for panel in recorder.plot().figure.axes]
+            ['lr', 'loss']
         """
+        from .lines import Curve, marks_of, recorded
         from .plotting import draw
 
         if not self._rows:
@@ -270,10 +297,21 @@ class Recorder:
         chosen = names or [name for name in self._names() if name not in ("step", "progress")]
         curves = {}
         for name in chosen:
-            pairs = zip(self[x], self[name], strict=True)
-            points = [(at, value) for at, value in pairs if at is not None and value is not None]
-            curves[name] = ([at for at, _ in points], [value for _, value in points])
-        return draw(curves, x, ax, log, [])
+            lines = recorded(zip(self[x], self[name], strict=True))
+            group = self._group
+            marks = marks_of(group[name]) if group is not None and name in group else ()
+            passed = [(row[x], text) for at, text in marks if (row := self._first_after(at))]
+            curves[name] = Curve(lines, passed)
+        return draw(curves, x, ax, log, panels)
+
+    def _first_after(self, progress: float) -> Row | None:
+        """Return the row where a progress is reached, if that was recorded."""
+        before = False
+        for row in self._rows:
+            if row["progress"] >= progress - 1e-9:
+                return row if before else None
+            before = True
+        return None
 
 
 def of_rank(path: str | Path) -> Path:

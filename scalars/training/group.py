@@ -90,9 +90,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return sorted({*super().__dir__()} - {"become", "follow", "notify"})
 
     def _repr_html_(self) -> str:
-        return "".join(
-            sketch.html(f"{name} = {scalar!r}", scalar.value_at) for name, scalar in self.items()
-        )
+        return "".join(sketch.html(f"{name} = {scalar!r}", scalar) for name, scalar in self.items())
 
     def update(self, progress: float) -> ScalarGroup:
         """Set the progress of every scalar, or of none if one of them cannot take it.

@@ -1,0 +1,183 @@
+"""What is drawn of scalars in any picture: lines, marks and ranges by name, over one x axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from .. import checks
+from ..adaptive.base import Adaptive
+from ..number.scalar import ScheduledScalar
+from ..number.together import listeners_of
+from ..schedules.composition import Sequence as Joined
+from ..schedules.composition import Warmup, WarmupStableDecay
+from ..schedules.cyclic import OneCycle
+from ..sketch import Line, Point, extent, polylines, written
+from ..training.horizon import Horizon
+from ..training.phases import Phases
+
+UNITS = ("steps", "epochs", "fraction")
+WARMUP = "warm-up"
+Marks = Sequence[tuple[float, str]]
+
+
+class Curve(NamedTuple):
+    """What is drawn of a scalar: lines, places on the x axis, and what to know of its values."""
+
+    lines: list[Line]
+    marks: Marks = ()
+    note: str = ""
+
+    @property
+    def range(self) -> str:
+        """The least and the largest value, as a text."""
+        if not self.lines:
+            return "no finite number"
+        low, high = extent(self.lines)
+        ends = written([low, high])
+        return (" to ".join(ends) if low != high else f"always {ends[0]}") + self.note
+
+
+def curves_of(
+    scalars: Any, horizon: Horizon | None = None, unit: str | None = None
+) -> tuple[dict[str, Curve], str]:
+    """Return what to draw of scalars by name, and the label of the x axis."""
+    named = named_scalars(scalars)
+    scale, label = x_axis(horizon, unit)
+    phases = scalars.boundaries if isinstance(scalars, Phases) else ()
+    curves = {}
+    for name, scalar in named.items():
+        lines = [[(scale * p, value) for p, value in line] for line in polylines(scalar)]
+        marks = [(scale * at, text) for at, text in marks_of(scalar, phases)]
+        adaptive = listeners_of(scalar.leaves) or any(leaf.on_device for leaf in scalar.leaves)
+        curves[name] = Curve(lines, marks, ", as observed so far" if adaptive else "")
+    return curves, label
+
+
+def recorded(points: Iterable[tuple[Any, Any]]) -> list[Line]:
+    """Return points as lines, cut where a value is not finite, and where it jumps.
+
+    A change is a jump if it is far larger than the three before it and the three after it:
+    among noise, such as that of a loss, there is none.
+    """
+    known = [(at, value) for at, value in points if at is not None and value is not None]
+    return [part for line in _cut(known, math.isfinite) for part in _parts(line)]
+
+
+def above_0(lines: Iterable[Line]) -> list[Line]:
+    """Return what can be seen of lines on a logarithmic axis.
+
+    Where a line begins or ends with a fall to 0, the last point may be above it by rounding.
+    """
+    kept = [part for line in lines for part in _cut(line, lambda value: value > 0)]
+    for line in kept:
+        for end, beside in ((-1, -2), (0, 1)):
+            if len(line) > 1 and line[end][1] < 1e-3 * line[beside][1]:
+                line.pop(end)
+    return kept
+
+
+def _cut(line: Iterable[Point], keep: Callable[[float], bool]) -> list[Line]:
+    """Return the parts of a line whose values are to be kept."""
+    parts: list[Line] = [[]]
+    for point in line:
+        if keep(point[1]):
+            parts[-1].append(point)
+        elif parts[-1]:
+            parts.append([])
+    return [part for part in parts if part]
+
+
+def _parts(line: Line) -> Iterator[Line]:
+    changes = [abs(after[1] - before[1]) for before, after in pairwise(line)]
+    rounding = 1e-9 * max([0.0, *changes])
+    begin = 0
+    for i, change in enumerate(changes):
+        around = [*changes[max(i - 3, 0) : i], *changes[i + 1 : i + 4]]
+        if len(around) >= 3 and change > rounding + 8 * max(around):
+            yield line[begin : i + 1]
+            begin = i + 1
+    yield line[begin:]
+
+
+def named_scalars(scalars: Any) -> dict[str, ScheduledScalar]:
+    """Return the scalars by name; one alone is named by the call that makes it."""
+    if isinstance(scalars, Phases):
+        return dict(scalars.group)
+    if isinstance(scalars, ScheduledScalar):
+        return {repr(scalars): scalars}
+    way_out = "Pass a schedule, or {name: schedule}."
+    if not isinstance(scalars, Mapping):
+        rule = "a scalar, a mapping from name to scalar, or Phases"
+        checks.fail("scalars", rule, scalars, way_out, wrong_type=True)
+    for name, scalar in scalars.items():
+        if not isinstance(scalar, ScheduledScalar):
+            checks.fail(f"scalars[{name!r}]", "a scalar", scalar, way_out, wrong_type=True)
+    if not scalars:
+        checks.fail("scalars", "at least one", scalars, way_out)
+    return {str(name): scalar for name, scalar in scalars.items()}
+
+
+def x_axis(horizon: Horizon | None, unit: str | None) -> tuple[float, str]:
+    """Return the length of a run in a unit, and the label of the axis."""
+    if horizon is not None and not isinstance(horizon, Horizon):
+        way_out = "Write Horizon(total_steps)."
+        checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
+    per_epoch = None if horizon is None else horizon.steps_per_epoch
+    if unit is None:
+        unit = "fraction" if horizon is None else "steps" if per_epoch is None else "epochs"
+    checks.one_of("unit", unit, UNITS)
+    if unit == "fraction":
+        return 1.0, "progress"
+    if horizon is None:
+        checks.fail("unit", "'fraction' without a horizon", unit, "Pass Horizon(total_steps).")
+    if unit == "steps":
+        return float(horizon.total_steps), "step"
+    if per_epoch is None:
+        way_out = "Pass Horizon(total_steps, steps_per_epoch)."
+        checks.fail("unit", "'steps' without steps_per_epoch", unit, way_out)
+    return horizon.total_steps / per_epoch, "epoch"
+
+
+def marks_of(scalar: ScheduledScalar, phases: Iterable[float] = ()) -> Marks:
+    """Return where something ends and something begins, and what, each place once."""
+    marks = _marks(scalar, 0.0, 1.0)
+    marks += [(at, f"phase {i}") for i, at in enumerate(phases, start=2)]
+    named: dict[float, str] = {}
+    for at, text in marks:
+        named[round(at, 9)] = text or named.get(round(at, 9), "")
+    return sorted(named.items())
+
+
+def _marks(scalar: ScheduledScalar, begin: float, end: float) -> list[tuple[float, str]]:
+    found: list[tuple[float, str]] = []
+    length = end - begin
+    for leaf in scalar.leaves:
+        for first, last, inside, text in _spans(leaf):
+            if 0 < last < 1:
+                found.append((begin + length * last, text))
+            if isinstance(inside, ScheduledScalar):
+                found += _marks(inside, begin + length * first, begin + length * last)
+    return found
+
+
+def _spans(leaf: ScheduledScalar) -> Iterator[tuple[float, float, Any, str]]:
+    """Yield where the spans of a schedule begin and end, what runs in each, and what ends there."""
+    if isinstance(leaf, Warmup):
+        yield 0.0, leaf.fraction, None, WARMUP
+        yield leaf.fraction, 1.0, leaf.schedule, ""
+    elif isinstance(leaf, Joined):
+        ends = pairwise((0.0, *leaf.boundaries, 1.0))
+        for (first, last), inside in zip(ends, leaf.schedules, strict=True):
+            yield first, last, inside, ""
+    elif isinstance(leaf, WarmupStableDecay):
+        yield 0.0, leaf.warmup, None, WARMUP
+        yield leaf.warmup, 1 - leaf.decay, None, ""
+    elif isinstance(leaf, OneCycle):
+        yield 0.0, leaf.warmup, None, WARMUP
+    elif isinstance(leaf, Adaptive):
+        for value in leaf.given().values():
+            for inside in value if isinstance(value, tuple) else (value,):
+                yield 0.0, 1.0, inside, ""
