@@ -1,80 +1,73 @@
-"""Draw every schedule over a run: ``python examples/gallery.py`` writes examples/schedules.png.
+"""Every schedule in one picture: ``python examples/gallery.py schedules.png`` draws it.
 
-It needs matplotlib: ``pip install -e ".[cpu,plot]"``. Another file may be given.
+One sees a curve for each schedule over a run, from progress 0 to 1, under the call that makes
+it. A gap is a jump, a dot is what holds from the end of the run on. The picture in the README is
+``examples/schedules.png``. It needs matplotlib: ``pip install -e ".[cpu,plot]"``.
 """
 
-import sys
+import argparse
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
-import numpy as np
 
-from scalars import (
-    Constant,
-    CosineAnnealing,
-    CosineAnnealingWarmRestarts,
-    Cyclic,
-    Exponential,
-    InverseSqrt,
-    InverseTime,
-    LambdaValue,
-    Linear,
-    MultiStepDecay,
-    OneCycle,
-    PiecewiseConstant,
-    PiecewiseInterpolate,
-    Polynomial,
-    Repeat,
-    Reversed,
-    Rex,
-    Sequence,
-    StepDecay,
-    Tanh,
-    Truncated,
-    Warmup,
-    WarmupStableDecay,
-    Warp,
-)
+from scalars import LambdaValue, ScheduledScalar, parse, plot
 
-SCHEDULES = [
-    Constant(0.5), Linear(1, 0), Polynomial(1, 0, power=3), CosineAnnealing(1),
-    Exponential(1, 0.01), InverseSqrt(1, 0.1), InverseTime(1, 9), Tanh(1), Rex(1),
-    StepDecay(1, 0.5, 0.2), MultiStepDecay(1, 0.3, [0.5, 0.75]),
-    PiecewiseConstant([0.2, 1, 0.5], [0.2, 0.6]),
-    PiecewiseInterpolate([(0, 0), (0.3, 1), (0.5, 0.4), (1, 0.2)], "cosine"),
-    CosineAnnealingWarmRestarts(1, first_cycle=1 / 7, cycle_mult=2, decay=0.8),
-    Cyclic(0, 1, 0.25, rise=0.3), OneCycle(1),
-    Sequence([Linear(0, 1), 1, CosineAnnealing(1)], [0.2, 0.6]), Warmup(CosineAnnealing(1), 0.1),
-    WarmupStableDecay(1, 0.1, 0.3, curve="one_minus_sqrt"), Repeat(Linear(1, 0), 4, decay=0.7),
-    Reversed(Exponential(1, 0.01)), Truncated(CosineAnnealing(1), 0.6), Warp(CosineAnnealing(1), 2),
-    LambdaValue(lambda p: 4 * p * (1 - p)),
-]  # fmt: skip
+WRITTEN = """
+Constant(0.5)
+Linear(1, 0)
+Polynomial(1, 0, power=3)
+CosineAnnealing(1)
+Exponential(1, 0.01)
+InverseSqrt(1, 0.1)
+InverseTime(1, 9)
+Tanh(1)
+Rex(1)
+StepDecay(1, 0.5, every=0.2)
+MultiStepDecay(1, 0.3, [0.5, 0.75])
+PiecewiseConstant([0.2, 1, 0.5], [0.2, 0.6])
+PiecewiseInterpolate([(0, 0), (0.3, 1), (0.5, 0.4), (1, 0.2)], "cosine")
+CosineAnnealingWarmRestarts(1, first_cycle=1/7, cycle_mult=2, decay=0.8)
+Cyclic(0, 1, cycle=0.25, rise=0.3)
+OneCycle(1)
+Sequence([Linear(0, 1), 1, CosineAnnealing(1)], [0.2, 0.6])
+Warmup(CosineAnnealing(1), 0.1)
+WarmupStableDecay(1, warmup=0.1, decay=0.3, curve="one_minus_sqrt")
+Repeat(Linear(1, 0), 4, decay=0.7)
+Reversed(Exponential(1, 0.01))
+Truncated(CosineAnnealing(1), end=0.6)
+Warp(CosineAnnealing(1), power=2)
+Staircase(CosineAnnealing(1), every=0.125)
+"""
+SCHEDULES: dict[str, ScheduledScalar] = {text: parse(text) for text in WRITTEN.strip().split("\n")}
+SCHEDULES["LambdaValue(lambda p: 4 * p * (1 - p))"] = LambdaValue(lambda p: 4 * p * (1 - p))
 
 
 def main(file: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    progress = np.linspace(0, 1, 2001)
-    figure, grid = pyplot.subplots(6, 4, figsize=(12, 12), sharex=True, sharey=True)
-    for axes, schedule in zip(grid.flat, SCHEDULES, strict=True):
-        values = schedule.at(progress)
-        values[1:][np.abs(np.diff(values)) > 0.05] = np.nan  # a jump is no line
-        axes.plot(progress, values, linewidth=2)
-        name, _, arguments = repr(schedule).partition("(")
-        axes.set_title(name, fontsize=10, loc="left")
-        shown = arguments.removesuffix(")")
-        axes.text(
-            0, 1.12, shown if len(shown) < 45 else f"{shown[:42]}...", fontsize=6.5, color="gray"
-        )
-        axes.set_ylim(-0.06, 1.24)
+    figure, grid = pyplot.subplots(
+        5, 5, figsize=(14, 11.5), sharex=True, sharey=True, layout="constrained"
+    )
+    for i, (axes, (text, schedule)) in enumerate(
+        zip(grid.flat, SCHEDULES.items(), strict=True), start=1
+    ):
+        print(f"{i:2} of {len(SCHEDULES)}: {text}", flush=True)
+        plot(schedule, ax=axes)
+        axes.get_legend().remove()
+        name, _, arguments = text.partition("(")
+        lines = wrap(f"({arguments}", 40)
+        axes.set_title("\n".join([name, *lines]), fontsize=9, loc="left", pad=14)
+        axes.set_ylim(-0.06, 1.06)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in grid[-1]:
-        axes.set_xlabel("progress")
-    figure.tight_layout()
+    for axes in grid[:-1].flat:
+        axes.set_xlabel("")
     figure.savefig(file, dpi=80)
     print(f"{len(SCHEDULES)} schedules drawn to {file.name}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "schedules.png")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path, help="where to draw the picture")
+    main(parser.parse_args().file)
