@@ -5,6 +5,8 @@ halved when the held-out loss has stopped improving. The first loss redraws the 
 it is small enough, the second one, which names the digit, takes over: the next loss when
 the criterion is met. The loss scale starts too high, so that the first steps overflow: they
 are skipped, and the scale comes down by itself. All of it rides in ``optimizer.state``.
+
+One sees the rate, the switch, the scale, both losses and the skipped steps, after every hundred.
 """
 
 from typing import Any
@@ -79,7 +81,10 @@ def main() -> None:
                 plateau.observe(name)
             if (i + 1) % 100 == 0:
                 values = "  ".join(f"{n} {value:.3g}" for n, value in group.snapshot().items())
-                print(f"{i + 1}  {values}  redraw {redraw:.4f}  name {name:.3f}  skipped {skipped}")
+                print(
+                    f"{i + 1}  {values}  redraw {redraw:.4f}  name {name:.3f}  skipped {skipped}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ of scikit-learn's digits and averages the gradients with the others. A schedule 
 the progress, and all processes have the same progress: the scalars need no communication. What
 observes a metric must be told the same one everywhere: the loss averaged over the processes.
 Now and then ``check_ranks`` makes sure that all hold the same. Run by one process it trains on
-the whole batches.
+the whole batches. One sees a line for each process: how well it recognizes the digits, and its
+values, which are those of the others.
 
 With ``--save run.safetensors --stop 75`` rank 0 saves a checkpoint after 75 steps. With
 ``--resume run.safetensors`` rank 0, which alone needs the file, loads it and gives it to all:

@@ -2,7 +2,8 @@
 
 Trains a classifier of scikit-learn's digits with a rate that grows from step to step, until
 the loss diverges; puts everything back; and trains with each suggestion as the peak of a
-1cycle schedule.
+1cycle schedule. One sees the three suggestions and the accuracy that each leads to. With
+``--png FILE`` the losses are drawn over the rates.
 """
 
 import argparse
@@ -46,7 +47,10 @@ def main(png: Path | None) -> None:
     model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     found = find_learning_rate(model, optim.AdamW(1e-3), loss_fn, batches, compile=True)
     print(f"valley {found.valley:.2g}  steepest {found.steepest:.2g}  minimum {found.minimum:.2g}")
-    print(f"the loss went from {found.losses[0]:.2f} over {min(found.losses):.2f} to divergence")
+    print(
+        f"the loss went from {found.losses[0]:.2f} over {min(found.losses):.2f} to divergence",
+        flush=True,
+    )
     if png is not None:
         from matplotlib import pyplot
 
@@ -58,7 +62,7 @@ def main(png: Path | None) -> None:
         trained = copy.deepcopy(model)
         train(trained, OneCycle(getattr(found, name)), batches)
         accuracy = (trained(x_held_out).argmax(axis=1) == y_held_out).mean().item()
-        print(f"1cycle up to {name}: held-out accuracy {accuracy:.1%}")
+        print(f"1cycle up to {name}: held-out accuracy {accuracy:.1%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,13 @@ that of TensorBoard, PyTorch or tensorboardX.
 
     pip install tensorboard
     python examples/log_values.py --folder runs && tensorboard --logdir runs
+
+One sees what was recorded, and how the loss fell. Without ``--folder`` the files are in a
+temporary folder, which is taken away in the end.
 """
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,12 +55,9 @@ def train(writer: Any, recorder: Recorder) -> None:
         writer.add_scalar("loss", loss.item(), step)
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     from tensorboard.summary import Writer
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs"))
-    folder = parser.parse_args().folder
     recorder = Recorder()
     writer = Writer(str(folder))
     train(writer, recorder)
@@ -67,4 +68,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="where to keep the files")
+    asked = parser.parse_args().folder
+    with tempfile.TemporaryDirectory() as temporary:
+        main(asked or Path(temporary) / "values")

@@ -5,7 +5,8 @@ Python, with a validation set. The trainer compiles its step and knows nothing o
 They follow the optimizer's own step, which is right in every trainer: nothing has to be wrapped
 or updated. (The iterator of batches is no place for that: the trainer iterates for validation
 too.) With ``--accumulation N`` the optimizer makes a step for every N iterations, so that the
-horizon is ``iterations // N``. After a step the values shown are those of the step to come.
+horizon is ``iterations // N``. One sees the losses beside the values of the schedules: those of the
+step to come.
 """
 
 import argparse

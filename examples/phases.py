@@ -1,7 +1,8 @@
 """A run written as phases: batch size and learning rate change together.
 
 The plan is data. The loop reads the batch size from the phase that it is in; the learning
-rate is one scalar over the whole run, which the optimizer holds. On scikit-learn's digits.
+rate is one scalar over the whole run, which the optimizer holds. On scikit-learn's digits. One
+sees, after each epoch, its batch size, rate and phase, and the accuracy on held-out images.
 """
 
 import mlx.core as mx
@@ -47,7 +48,8 @@ def main() -> None:
         accuracy = (model(x_held_out).argmax(axis=1) == y_held_out).mean().item()
         print(
             f"epoch {epoch + 1:2}  batch size {batch_size:3}  lr {PLAN.group['lr']:.4f}  "
-            f"held-out accuracy {accuracy:.2%}  {PLAN.current['label']}"
+            f"held-out accuracy {accuracy:.2%}  {PLAN.current['label']}",
+            flush=True,
         )
 
 

@@ -1,6 +1,7 @@
 """The plain loop: a scheduled learning rate, ``update`` before a step, ``float`` for the log.
 
-Fits a straight line to the diabetes data that ships with scikit-learn.
+Fits a straight line to the diabetes data that ships with scikit-learn. One sees the rate, which
+warms up and falls along a cosine, and the loss, which falls to that of the least squares fit.
 """
 
 import mlx.core as mx
@@ -28,7 +29,7 @@ def main() -> None:
         optimizer.update(model, grads)
         mx.eval(model.state, optimizer.state)
         if step % 40 == 0 or step == STEPS - 1:
-            print(f"step {step:3d}  lr {float(lr):.5f}  loss {loss.item():.4f}")
+            print(f"step {step:3d}  lr {float(lr):.5f}  loss {loss.item():.4f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ decay 0.001. The learning rate of each is chosen from one grid, by the loss on a
 split at the end of the run, the mean of two seeds. Then it trains with five other seeds. The
 table shows the mean and the spread of the loss and the accuracy on held-out images after 25,
 50 and 100 % of the run: a cosine is made for its end, while Schedule-Free does not know where
-the end is.
-
-    python examples/schedule_free.py --png table.png
+the end is. With ``--png FILE`` the losses are drawn too.
 """
 
 import argparse
 import math
 import statistics
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
+from rich.progress import Progress
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -85,19 +85,37 @@ def train(
     return shown
 
 
-def at_end(method: str, rate: float, epochs: int, data: list[mx.array]) -> float:
-    """Return the loss on the validation split at the end of the run; infinity if it diverged."""
-    losses = [train(method, rate, seed, epochs, data)[-1][0] for seed in (100, 101)]
+def at_end(runs: list[list[tuple[float, float]]]) -> float:
+    """Return the mean of the losses at the end of runs; infinity if one of them diverged."""
+    losses = [run[-1][0] for run in runs]
     return statistics.mean(losses) if all(map(math.isfinite, losses)) else math.inf
 
 
+def best_and_others(
+    method: str, epochs: int, seeds: int, data: list[mx.array]
+) -> tuple[float, list[list[tuple[float, float]]]]:
+    """Return the rate that is best on the validation split, and runs at it with other seeds."""
+    x, y, x_val, y_val, x_test, y_test = data
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task(method, total=2 * len(GRID) + seeds)
+
+        def trained(rate: float, seed: int, *held_out: mx.array) -> list[tuple[float, float]]:
+            bar.update(task, description=f"{method} at {rate:g}")
+            run = train(method, rate, seed, epochs, [x, y, *held_out])
+            bar.advance(task)
+            return run
+
+        ends = {rate: at_end([trained(rate, s, x_val, y_val) for s in (100, 101)]) for rate in GRID}
+        best = min(ends, key=ends.__getitem__)
+        return best, [trained(best, seed, x_test, y_test) for seed in range(seeds)]
+
+
 def main(png: Path | None, epochs: int, seeds: int) -> None:
-    x, y, x_val, y_val, x_test, y_test = digits()
-    print("method         rate   loss (25, 50, 100 %)                      accuracy, %")
+    data = digits()
+    print("method         rate   loss (25, 50, 100 %)                      accuracy, %", flush=True)
     curves = {}
     for method in METHODS:
-        best = min(GRID, key=lambda rate: at_end(method, rate, epochs, [x, y, x_val, y_val]))
-        runs = [train(method, best, seed, epochs, [x, y, x_test, y_test]) for seed in range(seeds)]
+        best, runs = best_and_others(method, epochs, seeds, data)
         cells: list[list[str]] = [[], []]
         for point in range(3):
             for kind, scale, digits_shown in ((0, 1, 3), (1, 100, 1)):
@@ -105,7 +123,8 @@ def main(png: Path | None, epochs: int, seeds: int) -> None:
                 mean, spread = statistics.mean(values), statistics.stdev(values)
                 cells[kind].append(f"{mean:.{digits_shown}f} ± {spread:.{digits_shown}f}")
         curves[method] = [statistics.mean(run[point][0] for run in runs) for point in range(3)]
-        print(f"{method:13}  {best:<4g}   {'  '.join(cells[0])}   {'  '.join(cells[1])}")
+        shown = [f"{method:13}  {best:<4g}", *map("  ".join, cells)]
+        print("   ".join(shown), flush=True)
     if png is not None:
         from matplotlib import pyplot
 

@@ -4,7 +4,7 @@ The trainer evaluates and saves the weights that it trains with. Those of a Sche
 optimizer are to be evaluated and saved at their average. So the run is cut into parts; after
 each of them the weights are switched, evaluated by mlx-lm's ``evaluate``, saved, and switched
 back, which changes nothing in the run. The end of the run is known to nobody: train on as long
-as the loss falls.
+as the loss falls. One sees the held-out loss at the weights that are trained, and at the average.
 """
 
 import argparse

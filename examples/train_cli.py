@@ -6,7 +6,7 @@ r"""A trainer whose learning rate is asked for by flags, and which can be stoppe
 makes 120 of the 300 steps. The same command without --steps_this_run makes the others: the
 schedule goes on where it was, as its progress is in the state of the optimizer. Besides the
 names of ``scalars`` there is one of this script, "warm_restarts"; an expression such as
-"Warmup(CosineAnnealing(0.1), 0.1)" serves too.
+"Warmup(CosineAnnealing(0.1), 0.1)" serves too. One sees the rate and the loss at every 60th step.
 """
 
 import argparse
@@ -79,7 +79,9 @@ def main() -> None:
         optimizer.update(model, grads)
         mx.eval(loss, model.state, optimizer.state)
         if step % 60 == 0 or step == last - 1:
-            print(f"step {step:3}  learning rate {float(lr):.6f}  loss {loss.item():.4f}")
+            print(
+                f"step {step:3}  learning rate {float(lr):.6f}  loss {loss.item():.4f}", flush=True
+            )
     if file:
         arrays = {"model": model.parameters(), "optimizer": optimizer.state}
         mx.save_safetensors(str(file), dict(tree_flatten(arrays)))

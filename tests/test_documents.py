@@ -55,10 +55,11 @@ def test_readme_commands_are_the_two_of_the_project() -> None:
     ]
 
 
-def run(script: str, *arguments: str, silent: bool = True) -> str:
+def run(script: str, *arguments: str, silent: bool = True, folder: Path | None = None) -> str:
     """Run an example as a user would, at 80 columns, and return what it prints."""
     result = subprocess.run(
         [sys.executable, ROOT / "examples" / script, *arguments],
+        cwd=folder,
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "80"},
@@ -119,6 +120,30 @@ def test_log_values(tmp_path: Path) -> None:
     first, last = re.findall(r"[\d.]+", lines[1])
     assert float(first) > 0.9
     assert float(last) < 0.49
+
+
+def test_an_example_leaves_nothing_behind_unless_asked(tmp_path: Path) -> None:
+    assert run("log_values.py", folder=tmp_path).startswith("200 rows in values: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_walkthrough(tmp_path: Path) -> None:
+    lines = run("walkthrough.py", "--pictures", str(tmp_path / "a")).splitlines()
+    pictures = [line.split()[0] for line in lines if line.endswith(" is in a")]
+    assert pictures == ["rate.png", "plan.png", "run.png"]
+    first, *epochs = [line for line in lines if not line.endswith(" is in a")]
+    rate = float(re.fullmatch(r"found a rate of (\S+)", first)[1])  # type: ignore[index]
+    shown = r"epoch +\d+  lr (\S+)  held-out loss (\S+)"
+    rates, losses = zip(*[map(float, re.fullmatch(shown, line).groups()) for line in epochs])  # type: ignore[union-attr]
+    # At the last step of the first epoch, the 30th, the warm-up is 29 steps old.
+    assert rates[0] == pytest.approx(rate * 29 / 30, rel=0.05)
+    # A loss that is no better than the best so far halves the rate, after the warm-up.
+    worse = [i for i in range(1, 10) if losses[i] >= min(losses[:i]) * (1 - 1e-4)]
+    halved = [i for i in range(2, 10) if rates[i] < 0.6 * rates[i - 1]]
+    assert halved == worse
+    assert losses[-1] < 0.5
+    assert all((tmp_path / "a" / name).stat().st_size > 20_000 for name in pictures)
 
 
 @pytest.mark.slow
@@ -205,7 +230,9 @@ def test_schedule_free_mlx_lm() -> None:
 @pytest.mark.slow
 def test_gallery(tmp_path: Path) -> None:
     file = tmp_path / "drawn.png"
-    assert run("gallery.py", str(file)) == "24 schedules drawn to drawn.png\n"
+    *names, last = run("gallery.py", str(file)).splitlines()
+    assert last == "25 schedules drawn to drawn.png"
+    assert names[13].startswith("14 of 25: CosineAnnealingWarmRestarts(1, first_cycle=1/7, ")
     assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert (ROOT / "examples" / "schedules.png").stat().st_size > 50_000
 
