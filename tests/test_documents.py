@@ -15,6 +15,7 @@ import mlx.nn as nn
 import pytest
 
 from scalars import Linear, ScalarGroup
+from scalars.tools.peers import rows
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -45,6 +46,11 @@ def test_readme_is_short_and_its_files_exist() -> None:
     assert len(README.splitlines()) <= 320
     for path in re.findall(r"`(examples/\S+?)`", README):
         assert (ROOT / path).exists()
+
+
+def test_readme_counts_the_rows_of_the_table() -> None:
+    (counts,) = re.findall(r"has (\d+) calls of (\d+) libraries", README)
+    assert counts == (str(len(rows())), str(len({library for library, _, _ in rows()})))
 
 
 def test_readme_commands_are_the_two_of_the_project() -> None:

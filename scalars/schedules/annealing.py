@@ -194,8 +194,9 @@ class Exponential(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.5, 1, 1.5)]
         [1.0, 0.1, 0.01, 0.01]
 
-    The formula is that of fast.ai's ``SchedExp``; PyTorch's ``ExponentialLR(gamma)``
-    over T steps ends at ``start * gamma**T``.
+    The formula is that of fast.ai's ``SchedExp``. PyTorch's ``ExponentialLR(gamma)`` over T
+    steps ends at ``start * gamma**T``; where that is too small for a float, write
+    ``start * gamma ** Linear(0, T)``.
     """
 
     start: Real

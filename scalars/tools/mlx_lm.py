@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import checks
 from ..number.scalar import ScheduledScalar
-from ..schedules.annealing import Constant, CosineAnnealing, Exponential, Linear
+from ..schedules.annealing import Constant, CosineAnnealing, Linear
 from ..schedules.composition import Sequence, Truncated
 from ..schedules.stepwise import StepDecay
 from ..training.horizon import Horizon
@@ -33,8 +33,8 @@ def _linear(remaining: int, init: Any, end: Any, steps: Any) -> list[Any]:
 
 def _exponential(remaining: int, init: Any, decay_rate: Any) -> list[Any]:
     rate = checks.positive("decay_rate in arguments", decay_rate)
-    end = checks.positive("init in arguments", init) * rate**remaining
-    return [(Exponential(init, checks.positive("the rate at the end", end)), remaining)]
+    falling = rate ** Linear(0, remaining)
+    return [(checks.positive("init in arguments", init) * falling, remaining)]
 
 
 def _step(remaining: int, init: Any, decay_rate: Any, step_size: Any) -> list[Any]:
