@@ -49,7 +49,7 @@ def test_readme_is_short_and_its_files_exist() -> None:
 
 
 def test_readme_counts_the_rows_of_the_table() -> None:
-    (counts,) = re.findall(r"has (\d+) calls of (\d+) libraries", README)
+    (counts,) = re.findall(r"has (\d+) calls\s+of (\d+) libraries", README)
     assert counts == (str(len(rows())), str(len({library for library, _, _ in rows()})))
 
 

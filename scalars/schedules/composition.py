@@ -339,10 +339,8 @@ class Repeat(Schedule):
     def value_at(self, progress: P) -> P:
         """Return decay^i schedule(x)."""
         schedule: Any = self.schedule
-        if self.growth == 1:
-            i, x = equal_spans(progress, 1 / self.times)
-        else:
-            i, x = span_of(progress, self._ends)
+        ends = self._ends
+        i, x = equal_spans(progress, ends[0]) if self.growth == 1 else span_of(progress, ends)
         return self.decay**i * schedule.value_at(x)  # type: ignore[no-any-return]
 
     @property

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import mlx.core as mx
 
 from .. import checks
-from ..functions import P, cos, growth, sqrt, where
+from ..functions import HOST, P, cos, growth, sqrt, where
 
 RISES: dict[str, Callable[[Any], Any]] = {
     "linear": lambda x: x,
@@ -33,6 +33,8 @@ CurveName = Annotated[str, curve_name]
 def mix(start: float, end: float, rise: P) -> P:
     """Return start + (end - start) rise, exact at both ends."""
     span = end - start
+    if isinstance(rise, HOST):
+        return start + span * rise if rise < 0.5 else end - span * (1 - rise)
     return where(rise < 0.5, start + span * rise, end - span * (1 - rise))  # type: ignore[no-any-return]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -27,6 +28,8 @@ def tolerance(progress: Any) -> float:
 
 def clipped(x: Any) -> Any:
     """Return ``x``, kept from 0 to 1."""
+    if isinstance(x, HOST):  # by the shortest way, as below: it is what an update takes
+        return 0.0 if x < 0.0 else min(x, 1.0)
     return minimum(maximum(x, 0.0), 1.0)
 
 
@@ -35,6 +38,8 @@ def local(progress: Any, begin: float, end: float) -> Any:
     if begin == end:
         return 0.0 * progress
     done = progress - begin
+    if isinstance(progress, HOST):
+        return min(done / (end - begin), 1.0) if done > 1e-15 else 0.0
     # What rounding leaves of a difference of equal numbers: 1 - 0.77 is not 0.23.
     return clipped(where(done > 1e-15, done, 0.0 * done) / (end - begin))
 
@@ -63,6 +68,8 @@ def piecewise(progress: P, boundaries: Sequence[float], piece: Callable[[int, P]
 
 def reached(progress: Any, every: float) -> Any:
     """Return how many multiples of ``every`` are reached."""
+    if isinstance(progress, HOST):
+        return math.floor((progress + HOST_TOLERANCE) / every)
     return floor((progress + tolerance(progress)) / every)
 
 
@@ -72,15 +79,27 @@ def equal_spans(progress: Any, length: float) -> tuple[Any, Any]:
     Spans of ``length`` follow each other; the last one may be cut off. One that ends
     with the run is done at progress 1: no other begins there.
     """
+    spans, last = _counted(length)
+    if isinstance(progress, HOST):
+        n = min(math.floor((progress + HOST_TOLERANCE) / length), last)
+        return n, clipped(progress * spans - n)
+    i = minimum(reached(progress, length), last)
+    return i, clipped(progress * spans - i)
+
+
+@lru_cache
+def _counted(length: float) -> tuple[float, int]:
+    """Return how many spans of a length are in a run, and the number of the last one."""
     spans = 1 / length
     if abs(spans - round(spans)) < HOST_TOLERANCE * spans:
         spans = round(spans)  # 1 / (1 / 49) is not 49
-    i = minimum(reached(progress, length), max(1, math.ceil(spans)) - 1)
-    return i, clipped(progress * spans - i)
+    return spans, max(1, math.ceil(spans)) - 1
 
 
 def stretched(progress: Any, length: float) -> Any:
     """Return how much is done of the shortest multiple of ``length`` that has not been passed."""
+    if isinstance(progress, HOST):
+        return min(progress / (length * max(1, math.ceil((progress - HOST_TOLERANCE) / length))), 1)
     spans = maximum(-floor((tolerance(progress) - progress) / length), 1)
     return clipped(progress / (length * spans))
 
@@ -104,10 +123,10 @@ def span_of(progress: Any, ends: Sequence[float]) -> tuple[Any, Any]:
     The spans follow each other and end where ``ends`` says, the last one at the end of the
     run or after it. As with equal spans, no other begins at progress 1.
     """
-    begins = (0.0, *ends[:-1])
     if isinstance(progress, HOST):
-        n = span_at(progress, begins[1:])
-        return n, local(progress, begins[n], ends[n])
+        n = bisect_right(ends, progress + HOST_TOLERANCE, 0, len(ends) - 1)
+        return n, local(progress, ends[n - 1] if n else 0.0, ends[n])
+    begins = (0.0, *ends[:-1])
     module, just_after = library(progress), progress + tolerance(progress)
     i: Any
     if module is mx:
