@@ -227,7 +227,8 @@ def averaged_by_hand(
             losses[done] = trainer.evaluate(model, valid_set, 4, -1)
             optimizer.train(model)
         one = lambda *_, b=batch, **__: iter([b])  # noqa: E731
-        trainer.train(model, optimizer, train_set, None, args, iterate_batches=one)
+        # mlx-lm 0.28 always validates: here on the same batch, which draws and changes nothing.
+        trainer.train(model, optimizer, train_set, valid_set, args, iterate_batches=one)
         if done + 1 in (4, 8, 12):
             averages[done + 1] = dict(tree_flatten(optimizer.eval_parameters(model)))
     return losses, averages

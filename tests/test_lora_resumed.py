@@ -72,6 +72,7 @@ def test_a_run_that_is_resumed_is_one_that_never_stopped(
         patch.setattr(ReportCallback, "on_train_loss_report", stopping(at))
         with pytest.raises(StopError):
             command(config, "--record", str(records[0]))
+    assert rows(records[0])[-1]["iteration"] == at  # written whatever happens
     np.random.seed(99)  # where the generators are is saved, too
     mx.random.seed(99)
     before = set(parts.glob("0*"))
