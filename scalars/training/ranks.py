@@ -33,9 +33,11 @@ FACTORS = tuple([mx.array(factor, mx.uint32) for factor in (0x9E3779B1, 0x85EBCA
 
 def check_ranks(group: ScalarGroup, model: Any = None) -> ScalarGroup:
     """Raise if the ranks do not hold the same: see ``ScalarGroup.check_ranks``."""
+    alone = mx.distributed.init().size() == 1
+    if alone and isinstance(model, (nn.Module, type(None))):
+        return group
     arrays = _arrays(model)
-    ranks = mx.distributed.init().size()
-    if ranks == 1:
+    if alone:
         return group
     facts = _facts(group)
     for name, array in arrays.items():

@@ -10,9 +10,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
-from scalars.number.table import Table
 
 from scalars import CosineAnnealing, Horizon, Linear, ScalarGroup, attach, detach
+from scalars.table import Table
 
 from .measure import alternating, microseconds, row
 
