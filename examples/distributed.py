@@ -21,6 +21,7 @@ import argparse
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -55,7 +56,8 @@ def save(path: Path, model: nn.Module, optimizer: optim.Optimizer) -> None:
 
 
 def load(path: Path, model: nn.Module, optimizer: optim.Optimizer) -> None:
-    parts = tree_unflatten(list(mx.load(str(path)).items()))
+    arrays: Any = mx.load(str(path))
+    parts: Any = tree_unflatten(list(arrays.items()))
     model.update(parts["model"])
     optimizer.state = parts["optimizer"]
 
@@ -92,7 +94,7 @@ def train(
         optimizer.update(model, nn.average_gradients(grads))
         return mx.distributed.all_sum(loss) / world.size()
 
-    done = int(optimizer.step.item())
+    done = int(optimizer.step)
     for batch in group.track(batches[done:stop], Horizon(steps), done):
         # Each rank drops units of its own, and the same ones after it was resumed.
         mx.random.seed(done * world.size() + world.rank())
@@ -131,7 +133,7 @@ def main(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--stop", type=int, help="stop after so many steps")
     parser.add_argument("--save", type=Path, dest="save_to", help="where rank 0 saves")

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     class _Number(float):
-        """What type checkers take a scalar for: MLX annotates what it accepts as ``float``."""
+        """What type checkers take a scalar for: MLX annotates what it accepts as ``float``.
+
+        So pyright takes ``0.5 * scalar`` for a float; ``scalar * 0.5`` is a scalar for it too.
+        """
 
         def __new__(cls, *arguments: Any, **named: Any) -> Self: ...
 else:

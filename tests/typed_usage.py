@@ -18,9 +18,13 @@ from scalars import (
     ScheduledScalar,
     Sequence,
     Warmup,
+    attach,
     clip,
     exp,
+    from_config,
+    layer_scales,
     minimum,
+    parse,
 )
 from scalars.number.scalar import Expression, View
 
@@ -76,6 +80,14 @@ assert_type(int(lr), int)
 assert_type(round(lr), int)
 assert_type(round(lr, 3), float)
 sum([lr, lr])
+assert_type(exp(lr), Expression)
+assert_type(exp(x), mx.array)
+assert_type(exp(2.0), float)
+group_of_expressions = ScalarGroup(a=lr * 0.5, b=2 * lr, c=exp(lr))
+group_of_expressions.observe(x.item()).observe(x)  # as loss.item() is annotated in MLX
+attach(optim.SGD(lr), horizon=Horizon(2), extra=parse("Linear(0, 1)"), other=from_config(0.1))
+assert_type(layer_scales(nn.Linear(1, 1), lr), dict[str, ScheduledScalar])
+assert_type(layer_scales(nn.Linear(1, 1), 0.1), dict[str, float])
 
 
 def double(value: float | ScheduledScalar) -> float:
