@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib
 import inspect
-import json
 import re
 import shutil
 import sys
@@ -21,6 +20,7 @@ from .terminal import in_color
 from .tools import plotting, registry
 from .tools.chart import chart, print_text
 from .tools.config import from_config
+from .tools.files import read
 from .tools.lines import curves_of
 from .tools.lora.numbers import numbers_of
 from .tools.names import NAMES, from_name
@@ -42,9 +42,6 @@ EXAMPLES = """examples:
   scalars lora --help
 """
 NAMED = re.compile(r"(\w+)=(?!=)(.+)", re.DOTALL)
-LARGEST_FILE = 1_000_000
-EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
-"""A number with an exponent, whether or not it has a point."""
 
 
 class _Parser(ArgumentParser):
@@ -221,7 +218,7 @@ def _list(_: Namespace) -> None:
 
 
 def _convert(given: Namespace) -> None:
-    data = _read(Path(given.file))
+    data = read(Path(given.file))
     kinds = {"name", "operation", "group", "phases", "lr_schedule", "arguments"}
     made: Any
     if isinstance(data, dict) and {"lr_schedule", "iters"} & set(data):
@@ -242,44 +239,6 @@ def _from(given: Namespace) -> None:
     print("For T steps: rates s to e, w steps of warm-up, n steps, a factor g, a power k.")
     for library, theirs, here in matching(" ".join(given.words)):
         print(f"{library}: {theirs}\n    {here}")
-
-
-def _read(path: Path) -> Any:
-    """Read plain data from a file."""
-    if path.suffix not in (".json", ".toml", ".yaml", ".yml"):
-        checks.fail("FILE", "a .json, .toml or .yaml file", str(path), "Rename it.")
-    with path.open("rb") as file:  # a device may never end
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        checks.fail("FILE", f"at most {LARGEST_FILE} bytes", str(path), "Write a shorter one.")
-    text = content.decode("utf-8")
-    readers: dict[str, Callable[[str], Any]] = {".json": json.loads, ".toml": _toml}
-    return readers.get(path.suffix, _yaml)(text)
-
-
-def _yaml(text: str) -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise ImportError("YAML needs PyYAML: pip install pyyaml") from error
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """A loader that reads 1e-5 as a number, as mlx-lm's does; in YAML 1.1 it is a text."""
-
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"FILE must be YAML, got {error}") from error
-
-
-def _toml(text: str) -> Any:
-    try:
-        from importlib import import_module
-
-        return import_module("tomllib").loads(text)
-    except ImportError as error:
-        raise ImportError("TOML needs Python 3.11; write JSON instead") from error
 
 
 if __name__ == "__main__":

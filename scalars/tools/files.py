@@ -1,0 +1,53 @@
+"""Plain data from files: JSON, TOML and YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import checks
+
+LARGEST_FILE = 1_000_000
+EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
+"""A number with an exponent, whether or not it has a point."""
+
+
+def read(path: Path) -> Any:
+    """Read plain data from a file."""
+    if path.suffix not in (".json", ".toml", ".yaml", ".yml"):
+        checks.fail("FILE", "a .json, .toml or .yaml file", str(path), "Rename it.")
+    with path.open("rb") as file:  # a device may never end
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        checks.fail("FILE", f"at most {LARGEST_FILE} bytes", str(path), "Write a shorter one.")
+    text = content.decode("utf-8")
+    readers: dict[str, Callable[[str], Any]] = {".json": json.loads, ".toml": _toml}
+    return readers.get(path.suffix, _yaml)(text)
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError("YAML needs PyYAML: pip install pyyaml") from error
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """A loader that reads 1e-5 as a number, as mlx-lm's does; in YAML 1.1 it is a text."""
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"FILE must be YAML, got {error}") from error
+
+
+def _toml(text: str) -> Any:
+    try:
+        from importlib import import_module
+
+        return import_module("tomllib").loads(text)
+    except ImportError as error:
+        raise ImportError("TOML needs Python 3.11; write JSON instead") from error
