@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import os
 import re
@@ -26,30 +27,53 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_readme_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    assert len(blocks("python")) >= 3
     printed = []
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
         printed.append(capsys.readouterr().out)
-    # By hand, at 99 of 100 steps: 0.1 - 0.09 * 0.99, 0.3 * 0.99, 0.99e-3. Then a cosine
-    # half-way, at 3e-4 / 2.
-    assert "'weight_decay': '0.011', 'layers.1.p': '0.3', 'aux': '0.00099'" in printed[0]
-    assert printed[1] == "1.50e-04 1.50e-05\n"
-    assert printed[2].replace("array", "").replace(", dtype=float32", "") == "(0)\n(1)\n(2)\n"
-    assert printed[4] == "True\n"
-    assert printed[3] == "[{'step': 0, 'progress': 0.05, 'lr': 0.0005, 'loss': 0.7}]\n"
+    first, anywhere, attached, driven, resumed, logged, metrics, held, captured, own, text, free = (
+        printed
+    )
+    # The warm-up ends at step 10 of 100; the cosine is 0.1 to 0.001 over the other 90.
+    by_hand = [0.001 + 0.099 * (1 + math.cos(math.pi * (s - 10) / 90)) / 2 for s in (25, 50, 75)]
+    rates = [float(rate) for rate in re.findall(r"learning rate (\S+),", first)]
+    assert rates == pytest.approx([0.0, *by_hand], abs=5e-4)
+    losses = [float(loss) for loss in re.findall(r"loss (\S+)", first)]
+    assert losses[0] > 1
+    assert losses[-1] < 0.01
+    # At the end of the warm-up, a tenth of it, at the end of the run, and not below 0.01.
+    assert [float(x) for x in anywhere.split()] == pytest.approx([0.1, 0.01, 0.001, 0.01])
+    # At 99 of 100 steps: 0.1 - 0.09 * 0.99, 0.3 * 0.99, 0.99e-3.
+    assert "'weight_decay': '0.011', 'layers.1.p': '0.3', 'aux': '0.00099'" in attached
+    # The warm-up to 3e-4 takes 50 steps: 6e-6 each.
+    assert driven.splitlines()[-1] == "3 steps done, next learning rate 1.8e-05"
+    assert resumed == "3 {'learning_rate': {'progress': 0.003}}\n"
+    row = ast.literal_eval(logged)
+    rate = 0.1 * (1 + math.cos(math.pi * 0.75)) / 2
+    expected = {"step": 3, "progress": 0.75, "learning_rate": rate, "weight_decay": 0.025}
+    assert row == pytest.approx({**expected, "loss": 0.25})
+    # The loss reaches 0.2 in epoch 8: reduced after 3 epochs, stopped after 5.
+    assert metrics == "stopped after epoch 13, best epoch 8, learning rate 0.0005\n"
+    assert held == ""
+    assert captured.replace("array", "").replace(", dtype=float32", "") == "(0)\n(1)\n(2)\n"
+    assert own == "0.055 0.025 Quadratic(start=0.1)\n"
+    assert ast.literal_eval(text)["schedule"] == {"name": "CosineAnnealing", "start": 0.001}
+    assert free == "True\n"
 
 
 def test_readme_is_short_and_its_files_exist() -> None:
-    assert len(README.splitlines()) <= 320
+    assert len(README.splitlines()) <= 400
     for path in re.findall(r"`(examples/\S+?)`", README):
         assert (ROOT / path).exists()
 
 
 def test_readme_counts_the_rows_of_the_table() -> None:
-    (counts,) = re.findall(r"has (\d+) calls\s+of (\d+) libraries", README)
+    (counts,) = re.findall(r"(\d+) calls\s+of (\d+) libraries", README)
     assert counts == (str(len(rows())), str(len({library for library, _, _ in rows()})))
 
 
@@ -293,7 +317,7 @@ def test_what_mlx_says_of_what_it_cannot_take() -> None:
     assert 'in a compiled function MLX says "incompatible function arguments"' in PROSE
     with pytest.raises(ValueError, match="Function arguments must be trees of arrays"):
         nn.leaky_relu(x, scalar)
-    assert '`nn.leaky_relu(x, s)`) it says that arguments "must be trees of arrays"' in PROSE
+    assert '`nn.leaky_relu(x, s)`, say that arguments "must be trees of arrays"' in PROSE
     assert mx.array_equal(nn.leaky_relu(x, scalar.array), x)
 
 
