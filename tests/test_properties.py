@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 from typing import Any
 
 import mlx.core as mx
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import scalars
 from scalars import Schedule, ScheduledScalar
+from scalars.sketch import HEIGHT, MARGIN, WIDTH
 
 from .cases import CASES, Case, quadratic, wave
 from .helpers import Traced, public_names
@@ -191,11 +193,21 @@ def test_update_forgets_the_past(case: Case, first: float, second: float) -> Non
 
 @every_case
 def test_html_has_a_curve(case: Case) -> None:
-    text = case.make()._repr_html_()
-    assert text.count("<polyline") == 1
-    points = text.split('points="')[1].split('"')[0].split()
-    assert len(points) == 121
-    assert all(0 <= float(number) <= 180 for point in points for number in point.split(","))
+    """Its height is that of the value, from the least at the bottom to the largest on top."""
+    schedule = case.make()
+    text = schedule._repr_html_()
+    lines = re.findall(r'points="([^"]*)"', text)
+    points = [tuple(map(float, point.split(","))) for line in lines for point in line.split()]
+    assert len(points) > 2
+    values = [schedule.at(i / 1000) for i in range(1001)]
+    low, high = min(values), max(values)
+    for x, y in points:
+        assert 0 <= x <= WIDTH
+        assert 0 <= y <= HEIGHT
+    if high - low > 1e-9:
+        share = (schedule.at(0.0) - low) / (high - low)
+        assert 1 - (points[0][1] - MARGIN) / (HEIGHT - 2 * MARGIN) == pytest.approx(share, abs=0.02)
+        assert points[0][0] == MARGIN
 
 
 def test_every_schedule_has_a_row() -> None:
