@@ -5,7 +5,7 @@ averages the weights. As with mlx-lm's trainer the rate is compared bit for bit 
 compiled trainer whose rate is set by hand before each step. All else is constant in a compiled
 step, so that there the reference is the trainer that does not compile.
 
-It is in the extra ``test-trainers``; it needs neither Metal nor a download of weights.
+It needs Python 3.11 and MLX 0.31, and neither Metal nor a download of weights.
 """
 
 from __future__ import annotations
