@@ -58,7 +58,6 @@ class Cell:
         self.extras: tuple[Extra, ...] = ()
         self.fresh = True
         self._ours: mx.array | None = None
-        self._updates = 0
         self.watch()
 
     def read(self, use: bool = True) -> float | Pair:
@@ -86,36 +85,35 @@ class Cell:
 
     def watch(self) -> None:
         """Begin to watch whether a compiled function has frozen the value."""
-        self._updates_unread = 0
-        self._unnoticed = True
+        self._updates = self._unread_from = 0
+        self._read_at = -1
         self._read_in_trace = self._captured = False
 
     def noticed(self, use: bool) -> None:
-        """Remember that the value was read: in a trace, or outside and used."""
-        if self._unnoticed:
+        """Remember that the value was read since the last update: in a trace, or used outside."""
+        if self._read_at != self._updates:
             tracing = is_tracing()
             if use or tracing:
-                self._unnoticed, self._read_in_trace, self._updates_unread = False, tracing, 0
+                self._read_at = self._unread_from = self._updates
+                self._read_in_trace = tracing
 
-    def passed(self, owner: object, changed: bool = True) -> None:
-        """Remember that the value has changed; warn if only a trace that is over has read it.
+    def warn_if_frozen(self, owner: object) -> None:
+        """Warn if only a trace that is over has read the value, and it changes again and again.
 
         Once some function captures the value, it is read there without Python.
         """
-        self._updates_unread += 1
-        self._unnoticed = True
-        late = self._updates_unread > self.UPDATES_UNTIL_WARNING
-        if late and changed and self._read_in_trace and not self._captured:
+        updates = self._updates - self._unread_from
+        if updates > self.UPDATES_UNTIL_WARNING and not self._captured:
             self._read_in_trace = False
-            warn(words.FROZEN.format(name=repr(owner), updates=self._updates_unread))
+            warn(words.FROZEN.format(name=repr(owner), updates=updates))
 
     def compared(self) -> None:
         """Remember that Python code decides something by the value: it is not frozen there."""
-        self._updates_unread = 0
+        self._unread_from = self._updates
 
     def refuse_update(self, owner: object) -> None:
         """Raise ``ValueError`` while a function that captures the value is traced."""
-        if self.arrays and self.is_traced():
+        if self.arrays and self.arrays["value"] is not self._ours and self.is_traced():
             raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
         for extra in self.extras:
             extra.check()
@@ -133,7 +131,8 @@ class Cell:
 
     def set(self, owner: object, progress: float, value: float) -> None:
         """Take the next progress, and the value at it."""
-        if changed := value != self.value:
+        changed = value != self.value
+        if changed and self.arrays:
             self._ours = None  # until it is in the arrays, whatever comes in between
         self.progress, self.value, self.fresh = progress, value, False
         if self.arrays and (self.extras or self.arrays["value"] is not self._ours):
@@ -141,7 +140,8 @@ class Cell:
         self._updates = count = self._updates + 1
         if not count & (count - 1) and is_tracing():  # at the 1st, 2nd, 4th, 8th ...: it takes time
             warn(words.UPDATED_IN_TRACE.format(name=repr(owner)))
-        self.passed(owner, changed)
+        if self._read_in_trace and changed:
+            self.warn_if_frozen(owner)
 
     def capture(self) -> Arrays:
         """Return the dict that ``mx.compile`` captures, and keep it up to date from now on."""

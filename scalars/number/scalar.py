@@ -566,7 +566,8 @@ class Leaf(ScheduledScalar):
     def prepare(self, progress: float) -> float:
         """Return the value at the next progress, and change nothing, or say why there is none."""
         self._cell.refuse_update(self)
-        value = self.in_force(progress if progress < 1.0 else 1.0)
+        at = progress if progress < 1.0 else 1.0
+        value = self.value_at(at) if self.held is None else self.held
         return value if type(value) is float else float(value)
 
     def in_force(self, progress: functions.P) -> functions.P:

@@ -221,7 +221,7 @@ class Attachment:
             self.steps.count(done + 1)
             for rider in self.riders.values():
                 if rider.driven:
-                    rider.driven.passed(rider.leaf)
+                    rider.driven.stepped(rider.leaf)
             if self.horizon is None:
                 self._warn_if_idle()
             elif not self.updating_model:

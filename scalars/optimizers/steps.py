@@ -125,6 +125,12 @@ class StepCell(Cell):
         index = mx.minimum(step, len(self._steps.progresses) - 1)
         return Pair(self.arrays["value"][index], self.arrays["remainder"][index])
 
+    def stepped(self, owner: object) -> None:
+        """Remember that an update was made, which has changed the value."""
+        self._updates += 1
+        if self._read_in_trace:
+            self.warn_if_frozen(owner)
+
     def is_traced(self) -> bool:
         """Return whether a function that captures the value is being traced."""
         return isinstance(self.read(use=False), Pair)
