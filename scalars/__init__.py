@@ -23,22 +23,21 @@ What it offers; each has its own help, such as ``help(scalars.Warmup)``:
 - Base classes: Schedule, for schedules of your own; ScheduledScalar, what all scalars
   are. ByStep is what ``by_step`` returns.
 
-The package, from the top down; a part imports only from those below it:
+The parts of the package, from the top down; each imports only from those below it:
 
-- ``tools``: texts, configs and flags, records, plots, the learning rate range test.
+- ``tools``: text, configs and flags, records, plots, the learning rate range test.
 - ``optimizers``: scalars in the state of an optimizer, rates by layer, Schedule-Free.
 - ``training``: many scalars updated at once (``group``), steps and epochs as
   fractions of the run (``horizon``), a run as data (``phases``), several ranks (``ranks``).
-- ``adaptive``: what metrics and overflows change.
-- ``schedules``: what the value is at a progress.
+- ``adaptive``: scalars that metrics and overflows change.
+- ``schedules``: functions of the progress of a run.
 - ``arithmetic``: functions of scalars, such as ``minimum``.
-- ``number``: the object that MLX takes for a number: its protocol, its operators, and
-  where its value is kept.
+- ``number``: the object that MLX accepts as a number: its protocol, its operators, and
+  the storage of its value.
 - ``appearance``, ``checks``, ``functions``, ``table``, ``sketch``, ``terminal`` and ``words``:
-  what all parts build on, and what knows no scalar. The rules for arguments and the elementary
-  functions also serve schedules that are written outside of the package.
+  helpers of all parts. Your own schedules can use ``checks`` and ``functions``, too.
 
-What not every run needs is loaded when it is first used.
+Modules that not every run needs are imported at their first use.
 """
 
 import sys
@@ -145,12 +144,12 @@ _LATER = {
     "sync_ranks": "training.ranks",
     "ReportCallback": "tools.report_callback",
 }
-"""Where the names are that are loaded when they are first used."""
+"""The modules of the names that are imported at their first use."""
 
 
 def __getattr__(name: str) -> object:
     if name == "__all__" and sys._getframe(1).f_globals.get("__name__") != "pydoc":
-        return _names()  # help() would print every docstring: the list above is enough there
+        return _names()  # but not to help(), which would print the docstring of every name
     if name not in _LATER:
         message = f"module 'scalars' has no attribute {name!r}"
         raise AttributeError(message, name=name, obj=sys.modules[__name__])
@@ -162,7 +161,7 @@ def __getattr__(name: str) -> object:
 
 
 def _names() -> list[str]:
-    """Return what ``from scalars import *`` gives, which loads everything."""
+    """Return the names for ``from scalars import *``, which imports all modules."""
     eager = [name for name, value in globals().items() if callable(value) and name[0] != "_"]
     return sorted({*eager, *_LATER})
 

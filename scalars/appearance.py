@@ -1,4 +1,4 @@
-"""What a scalar looks like: to type checkers, and at a prompt."""
+"""How scalars appear to type checkers, ``dir``, ``help`` and completion."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     class _Number(float):
-        """What type checkers take a scalar for: MLX annotates what it accepts as ``float``.
+        """The base class for type checkers: a float, which MLX's annotations require.
 
-        So pyright takes ``0.5 * scalar`` for a float; ``scalar * 0.5`` is a scalar for it too.
+        So pyright infers a float for ``0.5 * scalar``, but a scalar for ``scalar * 0.5``.
         """
 
         def __new__(cls, *arguments: Any, **named: Any) -> Self: ...
 else:
-    _Number = Real  # a float itself would be read by C, once
+    _Number = Real  # not float, whose value C code would read directly, and only once
 
 FOR_USERS = (
     "array as_integer_ratio astype at by_step conjugate dtype held hold imag is_integer item "
     "load_state_dict observe progress real release state state_dict update"
 )
-"""What users call of every scalar."""
+"""The attributes of every scalar that are meant for users."""
 
 
 class Listed(ABCMeta):
-    """What ``dir``, ``help`` and completion show of a class: not what scalars are made of.
+    """A metaclass that hides internals from ``dir``, ``help`` and completion.
 
-    That is what users call of all scalars, of the class what it names in ``for_users``, and
-    what a class outside of the package adds.
+    They show the names in ``FOR_USERS``, those in ``for_users`` of a class, and those that a
+    class outside of this package adds.
     """
 
     def __dir__(cls) -> list[str]:
-        """Return those of all names that are shown."""
+        """Return the names that are shown."""
         return cls.shown(super().__dir__())
 
     def shown(cls, names: Iterable[str]) -> list[str]:
-        """Return those of some names that are shown."""
+        """Return those of ``names`` that are shown."""
         known, ours, others = set(FOR_USERS.split()), set[str](), set[str]()
         for one in cls.__mro__:
             if one.__module__.startswith(f"{PACKAGE}."):
@@ -54,8 +54,8 @@ class Listed(ABCMeta):
 
 
 class Appearance(_Number, metaclass=Listed):
-    """What a scalar looks like: see ``Listed``."""
+    """The base of scalars, which hides internals from ``dir``: see ``Listed``."""
 
     def __dir__(self) -> list[str]:
-        """Return those of all names that are shown."""
+        """Return the names that are shown."""
         return type(self).shown(super().__dir__())

@@ -1,4 +1,4 @@
-"""Functions of scalars that have no operator."""
+"""Functions of scalars for which Python has no operator."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def _of_one(described: Callable[[Any], Any]) -> _OfOne:
         try:
             return operation.function(x)
         except (ArithmeticError, ValueError):
-            way_out = "Pass one for which it has."
-            return checks.fail(f"x of {name}", "a number for which it has a value", x, way_out)
+            rule = f"a number for which {name}(x) is finite"
+            return checks.fail(f"x of {name}", rule, x, "Pass a number such as 0.5.")
 
     return cast("_OfOne", function)
 
@@ -78,15 +78,15 @@ def _of_two(described: Callable[[Any, Any], Any]) -> _OfTwo:
 
 @_of_two
 def minimum(a: Any, b: Any) -> Any:
-    """Return a live scalar: the smaller of ``a`` and ``b`` at any time.
+    """Return a live scalar: the smaller of ``a`` and ``b``.
 
     Args:
-        a: A scalar or a number; or an ``mx.array``, for an array. Without a scalar the
-            result is a number, or an array of MLX or NumPy: the function serves formulas.
-        b: The same.
+        a: A scalar, a number, or an array of MLX or NumPy. An array gives an array. Two
+            numbers give a number, so that formulas can use the function.
+        b: As ``a``.
 
     Raises:
-        TypeError: An argument is something else.
+        TypeError: An argument is none of these.
 
     Example:
         >>> from scalars import Linear, minimum
@@ -98,15 +98,15 @@ def minimum(a: Any, b: Any) -> Any:
 
 @_of_two
 def maximum(a: Any, b: Any) -> Any:
-    """Return a live scalar: the larger of ``a`` and ``b`` at any time.
+    """Return a live scalar: the larger of ``a`` and ``b``.
 
     Args:
-        a: A scalar or a number; or an ``mx.array``, for an array. Without a scalar the
-            result is a number, or an array of MLX or NumPy: the function serves formulas.
-        b: The same.
+        a: A scalar, a number, or an array of MLX or NumPy. An array gives an array. Two
+            numbers give a number, so that formulas can use the function.
+        b: As ``a``.
 
     Raises:
-        TypeError: An argument is something else.
+        TypeError: An argument is none of these.
 
     Example:
         >>> from scalars import Linear, maximum
@@ -124,9 +124,9 @@ def clip(scalar: Any, low: Any = None, high: Any = None) -> Any:
     """Return a live scalar: ``scalar``, kept between ``low`` and ``high``.
 
     Args:
-        scalar: The scalar to keep in bounds; in a formula a number or an array.
+        scalar: The scalar to keep in bounds; in a formula, a number or an array.
         low: The least value, a number or a scalar. Default: ``None``, no bound.
-        high: The largest value, which wins where the two cross. Default: ``None``.
+        high: The largest value, also where ``low`` is above it. Default: ``None``.
 
     Raises:
         TypeError: An argument is neither a scalar nor a number.
@@ -143,17 +143,17 @@ def clip(scalar: Any, low: Any = None, high: Any = None) -> Any:
 
 @_of_one
 def exp(x: Any) -> Any:
-    """Return a live scalar: e to the power of ``x``, at any time.
+    """Return a live scalar: e to the power of ``x``.
 
-    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
-    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+    It also serves formulas, in ``value_at`` of your own schedules and in ``LambdaValue``: a
+    number gives a number, and an array of NumPy or MLX gives an array.
 
     Args:
         x: A scalar, a number, a NumPy array or an ``mx.array``.
 
     Raises:
-        ValueError: It is so large that the result is infinite, somewhere in the run.
-        TypeError: ``x`` is something else.
+        ValueError: The result is infinite somewhere in the run.
+        TypeError: ``x`` is none of these.
 
     Example:
         >>> from scalars import Linear, exp
@@ -164,17 +164,17 @@ def exp(x: Any) -> Any:
 
 @_of_one
 def log(x: Any) -> Any:
-    """Return a live scalar: the natural logarithm of ``x``, at any time.
+    """Return a live scalar: the natural logarithm of ``x``.
 
-    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
-    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+    It also serves formulas, in ``value_at`` of your own schedules and in ``LambdaValue``: a
+    number gives a number, and an array of NumPy or MLX gives an array.
 
     Args:
         x: A scalar, a number, a NumPy array or an ``mx.array``.
 
     Raises:
-        ValueError: ``x`` is not above 0, somewhere in the run.
-        TypeError: ``x`` is something else.
+        ValueError: ``x`` is not above 0 somewhere in the run.
+        TypeError: ``x`` is none of these.
 
     Example:
         >>> from scalars import Linear, log
@@ -185,17 +185,17 @@ def log(x: Any) -> Any:
 
 @_of_one
 def sqrt(x: Any) -> Any:
-    """Return a live scalar: the square root of ``x``, at any time.
+    """Return a live scalar: the square root of ``x``.
 
-    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
-    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+    It also serves formulas, in ``value_at`` of your own schedules and in ``LambdaValue``: a
+    number gives a number, and an array of NumPy or MLX gives an array.
 
     Args:
         x: A scalar, a number, a NumPy array or an ``mx.array``.
 
     Raises:
-        ValueError: ``x`` is below 0, somewhere in the run.
-        TypeError: ``x`` is something else.
+        ValueError: ``x`` is below 0 somewhere in the run.
+        TypeError: ``x`` is none of these.
 
     Example:
         >>> from scalars import Linear, sqrt
@@ -206,17 +206,17 @@ def sqrt(x: Any) -> Any:
 
 @_of_one
 def sin(x: Any) -> Any:
-    """Return a live scalar: the sine of ``x``, at any time.
+    """Return a live scalar: the sine of ``x``.
 
-    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
-    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+    It also serves formulas, in ``value_at`` of your own schedules and in ``LambdaValue``: a
+    number gives a number, and an array of NumPy or MLX gives an array.
 
     Args:
         x: A scalar, a number, a NumPy array or an ``mx.array``.
 
     Raises:
         ValueError: ``x`` is infinite or NaN.
-        TypeError: ``x`` is something else.
+        TypeError: ``x`` is none of these.
 
     Example:
         >>> from scalars import Linear, sin
@@ -227,17 +227,17 @@ def sin(x: Any) -> Any:
 
 @_of_one
 def cos(x: Any) -> Any:
-    """Return a live scalar: the cosine of ``x``, at any time.
+    """Return a live scalar: the cosine of ``x``.
 
-    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
-    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+    It also serves formulas, in ``value_at`` of your own schedules and in ``LambdaValue``: a
+    number gives a number, and an array of NumPy or MLX gives an array.
 
     Args:
         x: A scalar, a number, a NumPy array or an ``mx.array``.
 
     Raises:
         ValueError: ``x`` is infinite or NaN.
-        TypeError: ``x`` is something else.
+        TypeError: ``x`` is none of these.
 
     Example:
         >>> from scalars import Linear, cos
@@ -248,17 +248,17 @@ def cos(x: Any) -> Any:
 
 @_of_one
 def tanh(x: Any) -> Any:
-    """Return a live scalar: the hyperbolic tangent of ``x``, at any time.
+    """Return a live scalar: the hyperbolic tangent of ``x``.
 
-    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
-    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+    It also serves formulas, in ``value_at`` of your own schedules and in ``LambdaValue``: a
+    number gives a number, and an array of NumPy or MLX gives an array.
 
     Args:
         x: A scalar, a number, a NumPy array or an ``mx.array``.
 
     Raises:
         ValueError: ``x`` is infinite or NaN.
-        TypeError: ``x`` is something else.
+        TypeError: ``x`` is none of these.
 
     Example:
         >>> from scalars import Linear, tanh
@@ -269,20 +269,20 @@ def tanh(x: Any) -> Any:
 
 @_of_one
 def floor(x: Any) -> Any:
-    """Return a live scalar: the largest whole number that is not above ``x``, at any time.
+    """Return a live scalar: the largest whole number that is not above ``x``.
 
-    The same function serves a formula, in ``value_at`` of a schedule of your own and in a
-    ``LambdaValue``: of a number it gives a number, and of an array of NumPy or MLX an array.
+    It also serves formulas, in ``value_at`` of your own schedules and in ``LambdaValue``: a
+    number gives a number, and an array of NumPy or MLX gives an array.
 
-    Of a scalar, what is just below a whole number by rounding counts as that number, as in
-    ``//``: ``floor(Linear(0, total))`` is the step.
+    A value of a scalar that is within rounding of a whole number counts as that number, as
+    with ``//``: ``floor(Linear(0, total))`` is the step.
 
     Args:
         x: A scalar, a number, a NumPy array or an ``mx.array``.
 
     Raises:
         ValueError: ``x`` is infinite or NaN.
-        TypeError: ``x`` is something else.
+        TypeError: ``x`` is none of these.
 
     Example:
         >>> from scalars import Linear, floor

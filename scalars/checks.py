@@ -1,9 +1,8 @@
-"""Every check of an argument, and the words it answers with.
+"""The checks of arguments, and their error messages.
 
-A check takes the argument's name and its value. It returns the value to keep,
-or raises an error that says the name, the rule, the value and the way out. The
-``Annotated`` types at the end attach a check to a dataclass field, so that a
-field's declaration is also its rule.
+A check takes the name of an argument and its value. It returns the value to keep, or
+raises an error that states the name, the rule, the value and what to do. The
+``Annotated`` types at the end attach a check to a dataclass field.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ if TYPE_CHECKING:
 
 Check = Callable[[str, Any], Any]
 Measured: TypeAlias = Union[complex, "mx.array"]
-"""A number as ``loss.item()`` is annotated in MLX, or an array of one: it must be real."""
+"""What MLX annotates ``loss.item()`` with, or an array of one element. It must be real."""
 
 A_NUMBER = "Pass a number such as 0.001."
 SCALARS_CHANGE = (
-    "A scheduled scalar changes while this argument does not: combine "
+    "A scheduled scalar changes, but this argument is constant: combine "
     "scalars by arithmetic, as in a * b, or join them with Sequence."
 )
 
 
 def fail(name: str, rule: str, value: object, way_out: str, wrong_type: bool = False) -> NoReturn:
-    """Raise ``ValueError`` (or ``TypeError``) that says name, rule, value and way out."""
+    """Raise ``ValueError`` (or ``TypeError``) with the name, the rule, the value and what to do."""
     try:
         shown = repr(value)
-    except ValueError:  # MLX: an array that is being traced cannot be shown
+    except ValueError:  # MLX cannot show an array that is being traced
         shown = f"a traced {type(value).__name__}"
     if len(shown) > 200:
         shown = f"{shown[:200]}..."
@@ -44,7 +43,7 @@ def fail(name: str, rule: str, value: object, way_out: str, wrong_type: bool = F
 def real(
     name: str, value: Any, rule: str = "a finite real number", way_out: str = A_NUMBER
 ) -> float:
-    """Check that ``value`` is a finite real number that does not change."""
+    """Check that ``value`` is a finite real number and not a scheduled scalar."""
     if type(value) not in (float, int):
         if isinstance(value, bool) or not isinstance(value, AnyReal):
             fail(name, rule, value, way_out, wrong_type=True)
@@ -52,17 +51,17 @@ def real(
             fail(name, rule, value, SCALARS_CHANGE, wrong_type=True)
     try:
         finite = math.isfinite(value)
-    except OverflowError:  # beyond the range of a double
+    except OverflowError:  # an int too large for a float
         finite = False
     if not finite:
         fail(name, rule, value, way_out)
-    # A NumPy scalar or a Fraction becomes a float: its repr is not one of ours.
+    # A NumPy scalar or a Fraction becomes a float, so that the repr of a schedule is plain.
     number: float = value if type(value) in (float, int) else float(value)
     return number
 
 
 def finite(scalar: Any, progress: float, in_force: bool = False) -> None:
-    """Check that a scalar has a finite value at a progress, with what is held or without."""
+    """Check that a scalar has a finite value at a progress; ``in_force`` includes held values."""
     got: object
     try:
         value_at = scalar.in_force if in_force else scalar.value_at
@@ -70,7 +69,7 @@ def finite(scalar: Any, progress: float, in_force: bool = False) -> None:
             return
     except (ArithmeticError, ValueError) as error:
         got = error
-    rule, way_out = "a finite number", "Choose arguments that give one at every progress."
+    rule, way_out = "a finite number", "Choose arguments for which it is finite at every progress."
     fail(f"{scalar!r} at progress {progress:.4g}", rule, got, way_out)
 
 
@@ -86,8 +85,8 @@ def bounded(rule: str, holds: Callable[[float], bool], way_out: str) -> Callable
 
 
 LONGER = (
-    "Of a schedule that is longer than this run take a part, Truncated(schedule, end), or give "
-    "the horizon of all of it, and stop early."
+    "If the schedule is longer than this run, cut it with Truncated(schedule, end), or pass the "
+    "total steps of the whole schedule and stop early."
 )
 TO_FRACTION = f"Horizon.fraction(steps=...) converts steps and epochs. {LONGER}"
 positive = bounded("a finite real number above 0", lambda x: x > 0, "Pass a number such as 2.0.")
@@ -96,40 +95,41 @@ at_least_0 = bounded(
 )
 factor = bounded("a factor above 0 and below 1", lambda x: 0 < x < 1, "Pass a number such as 0.1.")
 fraction = bounded("a fraction of the run, from 0 to 1", lambda x: 0 <= x <= 1, TO_FRACTION)
-span = bounded("a part of the run, from 1e-6 to 1", lambda x: 1e-6 <= x <= 1, TO_FRACTION)
+span = bounded("a fraction of the run, from 1e-6 to 1", lambda x: 1e-6 <= x <= 1, TO_FRACTION)
 
 
 def boundaries(name: str, value: Any) -> tuple[float, ...]:
-    """Check that ``value`` holds fractions of the run in order, from 0 to 1."""
+    """Check that ``value`` is a sequence of fractions of the run in increasing order."""
     numbers = each(name, value, fraction)
     if list(numbers) != sorted(numbers):
-        fail(name, "fractions of the run in order", value, "Sort them, and what is between them.")
+        rule = "fractions of the run in increasing order"
+        fail(name, rule, value, "Sort them together with the items that they separate.")
     return numbers
 
 
 def one_fewer(
     name: str, value: Sequence[Any], others: Sequence[Any], what: str, between: str = "boundary"
 ) -> None:
-    """Check that ``value`` has one item fewer than ``others``: one between any two."""
+    """Check that ``value`` has one item fewer than ``others``, one between each two."""
     if len(value) != len(others) - 1:
         rule = f"one fewer than the {what}, {len(others) - 1}"
-        fail(name, rule, value, f"A {between} stands between two of the {what}.")
+        fail(name, rule, value, f"Give one {between} between each two {what}.")
 
 
 def as_many(name: str, value: Sequence[Any], others: Sequence[Any], what: str) -> None:
     """Check that ``value`` has an item for each of ``others``."""
     if len(value) != len(others):
         rule = f"as many as the {what}, {len(others)}"
-        fail(name, rule, value, "Give one for each of them.")
+        fail(name, rule, value, f"Give one for each of the {what}.")
 
 
 def one_of(name: str, value: Any, names: Collection[str]) -> str:
     """Check that ``value`` is one of ``names``."""
     rule = f"one of {', '.join(map(repr, names))}"
     if not isinstance(value, str):
-        fail(name, rule, value, "Pass a name.", wrong_type=True)
+        fail(name, rule, value, "Pass one of these names.", wrong_type=True)
     if value not in names:
-        fail(name, rule, value, "Names are in lower case.")
+        fail(name, rule, value, "Pass one of these names, in lower case.")
     return value
 
 
@@ -148,7 +148,7 @@ def optional_real(name: str, value: Any) -> float | None:
 def sequence(name: str, value: Any) -> tuple[Any, ...]:
     """Check that ``value`` is a list or a tuple."""
     if not isinstance(value, (list, tuple)):
-        fail(name, "a list or a tuple", value, "Write it in brackets: [...].", wrong_type=True)
+        fail(name, "a list or a tuple", value, "Pass a list: [item, ...].", wrong_type=True)
     return tuple(value)
 
 
@@ -159,7 +159,7 @@ def each(name: str, value: Any, check: Check) -> tuple[Any, ...]:
 
 
 def operand(name: str, value: Any) -> Any:
-    """Check that a function has a value for ``value``: a number, a scalar or an array."""
+    """Check that a function can take ``value``: a number, a scalar or an array."""
     if not (isinstance(value, AnyReal) or hasattr(value, "__array__") or hasattr(value, "shape")):
         rule = "given numbers, scalars or an mx.array"
         fail(name, rule, value, A_NUMBER, wrong_type=True)
@@ -168,9 +168,9 @@ def operand(name: str, value: Any) -> Any:
 
 
 def function(name: str, value: Any) -> Callable[..., Any]:
-    """Check that ``value`` can be called, and is no scalar, which ignores its argument."""
+    """Check that ``value`` is callable and not a scalar, which would ignore its argument."""
     if hasattr(type(value), "__mlx_array__"):
-        way_out = "A scalar is a number already: use it as it is."
+        way_out = "Use the scalar itself: it is a number already."
         fail(name, "a function of the progress", value, way_out, wrong_type=True)
     if not callable(value):
         way_out = "Pass a function such as lambda progress: 0.1 * (1 - progress)."
@@ -180,30 +180,33 @@ def function(name: str, value: Any) -> Callable[..., Any]:
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
-    """Check that ``value`` is a whole number of at least ``least``, which a float can hold."""
+    """Check that ``value`` is a whole number from ``least`` to 2**53, which a float can hold."""
     rule = f"a whole number of at least {least}"
     try:
         number = value.__index__()
-    except (AttributeError, TypeError, ValueError):  # an array of several, or of no integers
+    except (AttributeError, TypeError, ValueError):  # not an integer, or an array of several
         number = None
     if isinstance(value, bool) or number is None:
         fail(name, rule, value, "Pass an int.", wrong_type=True)
     if not least <= (number := int(number)) <= 2**53:
-        fail(name, rule if number < least else "at most 2**53", value, f"Pass {least} or more.")
+        if number < least:
+            fail(name, rule, value, f"Pass {least} or more.")
+        fail(name, "at most 2**53", value, "Pass a smaller number.")
     return number
 
 
 def keys(name: str, value: Any, expected: Collection[str], optional: Collection[str] = ()) -> None:
-    """Check that ``value`` is a mapping that has the expected keys, and no unknown ones."""
+    """Check that ``value`` is a mapping with the expected keys and no unknown ones."""
     rule = f"a mapping with {', '.join(map(repr, expected))}"
     if not isinstance(value, Mapping):
         fail(name, rule, value, "Pass what state_dict() returned.", wrong_type=True)
     if set(value) - set(optional) != set(expected):
-        fail(name, rule, sorted(map(str, value)), "Load it into the scalars it was saved from.")
+        way_out = "Load the state into the same scalars that it was saved from."
+        fail(name, rule, sorted(map(str, value)), way_out)
 
 
 def progress(value: Any) -> float:
-    """Check a progress: a real number of at least 0; above 1 the end value holds."""
+    """Check that a progress is a finite real number of at least 0."""
     if type(value) is float and 0.0 <= value < math.inf:
         return value
     name, rule = "progress", "a finite real number of at least 0"
@@ -215,7 +218,7 @@ def progress(value: Any) -> float:
 
 
 def metric(value: Any, name: str = "metric") -> float:
-    """Check a metric: a number, which may be infinite or NaN where training went wrong."""
+    """Check that a metric is a real number; it may be infinite or NaN, as in a diverged run."""
     rule = "a real number"
     value = _item(name, value, "observe()")
     if isinstance(value, float) and not math.isfinite(value):
@@ -224,18 +227,18 @@ def metric(value: Any, name: str = "metric") -> float:
 
 
 def _item(name: str, value: Any, call: str) -> Any:
-    """Return the number in an array of one element: it is a number too."""
+    """Return the number in an array of one element, and any other value as it is."""
     if type(value) in (float, int) or getattr(value, "size", 0) != 1 or not hasattr(value, "item"):
         return value
     try:
         return value.item()
-    except ValueError:  # MLX: an array that is being traced has no value yet
+    except ValueError:  # an array that MLX is tracing has no value yet
         way_out = f"Call {call} outside of the compiled function."
         return fail(name, "known while tracing", value, way_out)
 
 
 def progress_array(value: Any) -> Any:
-    """Check a NumPy array of progresses; return it in double precision, at most 1."""
+    """Check a NumPy array of progresses; return it in double precision, clipped to 1."""
     import numpy
 
     way_out = "Pass fractions of the run, such as numpy.linspace(0, 1)."

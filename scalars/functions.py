@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 P = TypeVar("P", float, "np.ndarray[Any, Any]", mx.array)
-"""The type of a progress, and of the value at it."""
+"""The type of a progress, and of the value there."""
 
 HOST = (float, int)
 BLOCK = 1 << 14
@@ -28,7 +28,7 @@ def library(*values: Any) -> Any:
     """Return the module, ``mlx.core`` or NumPy, whose arrays are among ``values``."""
     if any(isinstance(value, mx.array) for value in values):
         return mx
-    import numpy  # it is there: one of the values is its array
+    import numpy  # installed, as one of the values is a NumPy array
 
     return numpy
 
@@ -80,7 +80,7 @@ def maximum(a: Any, b: Any) -> Any:
 
 
 def power(a: P, b: Any) -> P:
-    """Return ``a ** b``, a real number: Python gives a complex one for a float below 0."""
+    """Return ``a ** b``; raise ``ValueError`` where Python would return a complex number."""
     result: Any = a**b
     if isinstance(result, complex):
         checks.fail(
@@ -90,21 +90,21 @@ def power(a: P, b: Any) -> P:
 
 
 def power_of_scalars(a: Any, b: Any) -> Any:
-    """Return ``a ** b``; in a graph a constant base keeps its digits, however long the run."""
+    """Return ``a ** b``; in a graph a constant base keeps its double precision."""
     if isinstance(a, HOST) and a > 0 and isinstance(b, mx.array):
         return growth(a, b)
     return power(a, b)
 
 
 def floor_of_scalar(x: Any) -> Any:
-    """Return ``floor(x)``, where just below a whole number, by rounding, counts as that number."""
+    """Return ``floor(x)``; a value within rounding of a whole number counts as that number."""
     return floor_divide(x, 1.0)
 
 
 def floor_divide(a: Any, b: Any) -> Any:
-    """Return ``a // b``, where just below a whole number, by rounding, counts as that number.
+    """Return ``a // b``; a quotient within rounding of a whole number counts as that number.
 
-    So a count of steps that is written as a schedule, ``Linear(0, total) // every``, is exact.
+    So a count of steps written as a schedule, ``Linear(0, total) // every``, is exact.
     """
     quotient = a / b
     near, is_near = _nearest(quotient)
@@ -115,13 +115,13 @@ def floor_divide(a: Any, b: Any) -> Any:
 
 
 def remainder(a: Any, b: Any) -> Any:
-    """Return ``a % b``, 0 where ``a / b`` is a whole number but for rounding."""
+    """Return ``a % b``, which is 0 where ``a / b`` is within rounding of a whole number."""
     rest = a % b
     return where(_nearest(a / b)[1], 0.0 * rest, rest)
 
 
 def _nearest(quotient: Any) -> tuple[Any, Any]:
-    """Return the nearest whole number, and whether only rounding is between the two."""
+    """Return the nearest whole number, and whether ``quotient`` is within rounding of it."""
     on_host = isinstance(quotient, HOST)
     near = round(quotient) if on_host else library(quotient).round(quotient)
     tolerance = 4e-7 if isinstance(quotient, mx.array) else 1e-12
@@ -129,14 +129,14 @@ def _nearest(quotient: Any) -> tuple[Any, Any]:
 
 
 def growth(factor: float, x: P) -> P:
-    """Return ``factor ** x`` for a factor above 0, which may be too small for float32."""
+    """Return ``factor ** x`` for a factor above 0, even if it is too small for float32."""
     if isinstance(x, mx.array):
         return mx.exp(math.log(factor) * x)
     return factor**x  # type: ignore[no-any-return]
 
 
 def in_blocks(function: Callable[[Any], Any], x: Any) -> Any:
-    """Return ``function(x)``, of a NumPy array, in blocks that the processor caches."""
+    """Return ``function(x)`` of a NumPy array, computed in blocks that fit the CPU cache."""
     if x.size <= BLOCK:
         return function(x)
     flat, result = x.ravel(), library(x).empty(x.size)
@@ -146,7 +146,7 @@ def in_blocks(function: Callable[[Any], Any], x: Any) -> Any:
 
 
 def broadcast(value: Any, like: P) -> P:
-    """Return ``value`` in the shape of ``like``: a constant formula serves arrays too."""
+    """Return ``value`` in the shape of ``like``: a formula may return a constant."""
     if isinstance(like, HOST):
         return float(value)
     module = library(like)

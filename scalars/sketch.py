@@ -1,4 +1,4 @@
-"""The curve of a scalar as lines to draw, and the smallest picture of it: a line of SVG."""
+"""The curve of a scalar as lines to draw, and as a small SVG picture for notebooks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Point = tuple[float, float]
 Line = list[Point]
 
 NEAR = 1e-8
-"""The width of what counts as one place: a jump is between two progresses that are as near."""
+"""The distance within which two progresses count as one place: the width of a jump."""
 WIDTH, HEIGHT, MARGIN = 180, 48, 3
 
 
 def polylines(scalar: Any) -> list[Line]:
     """Return the curve of a scalar over a run as lines of (progress, value), cut at each jump.
 
-    What holds from progress 1 on, if the value jumps there, is a line of one point.
+    If the value jumps at progress 1, the last line is the single point after the jump.
     """
     at: Callable[[float], float] = scalar.at
     points = [(p, float(at(p))) for p in sorted({*scalar.knots, 1 - NEAR / 2})]
@@ -36,17 +36,17 @@ def polylines(scalar: Any) -> list[Line]:
 
 
 def _thinned(line: Line) -> Line:
-    """Leave out what is in the same place as the next point."""
+    """Remove the points that are in the same place as the next point."""
     return [a for a, b in pairwise(line) if b[0] - a[0] > NEAR] + line[-1:]
 
 
 def _jump(
     at: Callable[[float], float], before: Point, after: Point, rounding: float
 ) -> tuple[Point, Point] | None:
-    """Return the points on both sides of a jump, if there is one between two points.
+    """Return the points on both sides of a jump between two points, if there is one.
 
-    The half with the larger change is halved again and again. What jumps keeps its change; of
-    what is only steep less and less is left.
+    Bisect towards the half with the larger change. At a jump the change stays the same; where
+    the curve is only steep, it shrinks with the interval.
     """
     change = abs(after[1] - before[1])
     left = change
@@ -65,7 +65,7 @@ def _jump(
 
 
 def written(numbers: Sequence[float]) -> list[str]:
-    """Return numbers with as few digits, at least three, as tell them apart."""
+    """Return numbers as texts with the fewest digits, at least three, that tell them apart."""
     sizes = [abs(x) for x in numbers]
     numbers = [x if abs(x) > 1e-9 * max(sizes) else 0.0 for x in numbers]
     least = min([size for size in sizes if size > 1e-9 * max(sizes)], default=0.0)
@@ -90,14 +90,14 @@ def _number(x: float, digits: int, plain: bool) -> str:
 
 
 def extent(lines: Sequence[Line]) -> Point:
-    """Return the least and the largest value of lines: the same if rounding tells them apart."""
+    """Return the smallest and the largest value of lines, equal if they differ by rounding."""
     values = [value for line in lines for _, value in line]
     low, high = min(values), max(values)
     return (low, low) if high - low <= 1e-12 * max(abs(low), abs(high)) else (low, high)
 
 
 def html(title: str, scalar: Any) -> str:
-    """Return ``title`` over an SVG picture of the values of a whole run, with their range."""
+    """Return ``title`` above an SVG picture of the values over a run, with their range."""
     from html import escape
 
     lines = polylines(scalar)

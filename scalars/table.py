@@ -1,4 +1,4 @@
-"""The values at all steps of a run: worked out once on the host, then looked up."""
+"""Tables of the values at all steps of a run, computed once on the host."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ MOST_STEPS = 10_000_000
 def length(name: str, steps: Any) -> int:
     """Check that a run of ``steps`` is short enough for a table of its values."""
     if (count := checks.count(name, steps)) > MOST_STEPS:
-        rule = f"at most {MOST_STEPS:,} steps for values that are looked up by the step"
+        rule = f"at most {MOST_STEPS:,} steps for values that are looked up by step"
         way_out = "Attach without a horizon, and call group.update(step / total) in the loop."
         checks.fail(name, rule, count, way_out)
     return count
 
 
 class Table(NamedTuple):
-    """The values at the steps 0 to T: rounded to float32, and what the rounding left over."""
+    """The values at steps 0 to T: rounded to float32, and the remainders of the rounding."""
 
     value: mx.array
     remainder: mx.array
 
     @classmethod
     def of(cls, formula: Formula, progresses: Iterable[float]) -> Table:
-        """Work out the values at these progresses, by the arithmetic that ``update`` uses."""
+        """Compute the values at these progresses with the arithmetic that ``update`` uses."""
         values = array("d", map(formula, progresses))
         rounded = array("f", values)
         rest = array("f", map(sub, values, rounded))
-        if not math.isfinite(sum(rest)):  # beyond float32 the value is infinite, as in MLX
+        if not math.isfinite(sum(rest)):  # a value beyond float32 is infinite, as in MLX
             rest = array("f", [x if math.isfinite(x) else 0.0 for x in rest])
         buffers: tuple[Any, Any] = memoryview(rounded), memoryview(rest)
         return cls(mx.array(buffers[0]), mx.array(buffers[1]))
 
 
 class ByStep:
-    """A schedule as MLX has them, a function of the step: what ``by_step`` returns.
+    """A function of the step, like the schedules of MLX: what ``by_step`` returns.
 
     Args:
-        scalar: The scalar whose values it gives.
+        scalar: The scalar whose values it returns.
         horizon: The number of steps in the run, or a ``Horizon``.
 
     Raises:
@@ -72,7 +72,7 @@ class ByStep:
             length("total_or_horizon", horizon)
 
     def __call__(self, step: Any) -> mx.array:
-        """Return the value at a step, or at each of an integer array of steps, as float32."""
+        """Return the value at a step, or at each step of an integer array, as float32."""
         if (table := self._table) is None:
             self._table = table = Table.of(self._scalar.value_at, self._progresses()).value
         if not isinstance(step, mx.array) or mx.issubdtype(step.dtype, mx.floating):
@@ -86,7 +86,7 @@ class ByStep:
         return [step / self._horizon for step in range(self._horizon + 1)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle what it was made of."""
+        """Copy and pickle the scalar and the horizon."""
         return ByStep, (self._scalar, self._horizon)
 
     def __repr__(self) -> str:

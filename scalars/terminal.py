@@ -1,4 +1,4 @@
-"""What is shown on a terminal only: colors, and the progress of long work."""
+"""Output for terminals only: colors, and the progress of long computations."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from types import TracebackType
 from typing import Any
 
 BETWEEN = 0.1
-"""Seconds from one line of progress to the next."""
+"""The least number of seconds between two lines of progress."""
 
 
 def in_color(stream: Any) -> bool:
-    """Return whether colors can be shown, and are wanted: see https://no-color.org."""
+    """Return whether to write in color: see https://no-color.org."""
     return _is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Return whether somebody sees lines that are written over: not in a file or a pipe."""
+    """Return whether ``stream`` is a terminal that can overwrite a line."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class Progress:
-    """A line on standard error that is written over while work goes on, and then taken away.
+    """A line of progress on standard error, which is overwritten and erased at the end.
 
-    There is none where standard error is no terminal.
+    Nothing is written if standard error is not a terminal.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Progress:
         self._shown = False
 
     def show(self, text: str) -> None:
-        """Show how far the work is, if the last line has been there for a moment."""
+        """Show ``text``, at most once in ``BETWEEN`` seconds."""
         if self._stream is not None and time.monotonic() >= self._next:
             self._write(text[: shutil.get_terminal_size().columns - 1])
             self._next, self._shown = time.monotonic() + BETWEEN, True
@@ -54,6 +54,6 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Take the line away."""
+        """Erase the line."""
         if self._shown:
             self._write("")

@@ -1,4 +1,4 @@
-"""What the package says when a value would be wrong, or kept for ever, without a word."""
+"""Warnings and errors for uses that would silently give a wrong or a constant value."""
 
 import sys
 import warnings
@@ -6,8 +6,8 @@ import warnings
 PACKAGE = __name__.partition(".")[0]
 
 FROZEN = """\
-{name} was read while a function was being traced and never again, while it was \
-updated {updates} times: the compiled function keeps its first value for ever. \
+{name} was last read while a function was being traced, and has been updated {updates} \
+times since then: the compiled function keeps its first value forever. \
 Capture its state, mx.compile(step, inputs=[..., scalar.state]), or attach it, \
 attach(optimizer, name=scalar), and capture optimizer.state."""
 
@@ -19,46 +19,46 @@ scalar.state: mx.compile(step, inputs=[..., scalar.state])."""
 
 NO_FLOAT = """\
 {name} has no float value while mx.compile traces a function that captures its state: \
-a float would be a constant of the graph for ever. Use the scalar itself, or \
-scalar.array where an array is needed; where only a Python float will do, keep that \
-code out of the compiled function, or capture neither scalar.state nor attach."""
+a float would become a constant of the graph. Use the scalar itself, or scalar.array \
+where an array is needed. Code that needs a Python float belongs outside of the compiled \
+function; if a constant is intended, neither capture scalar.state nor attach the scalar."""
 
 UPDATED_IN_TRACE = """\
-{name} is updated inside a function that is being traced. In a compiled function that \
-happens once, when it is traced: call update() before the function, and capture the state \
-of the scalar. In an eager gradient, too, update() belongs before it."""
+{name} is updated inside a function that is being traced. A compiled function runs update() \
+only while it is traced: call update() before the function, and capture the state of the \
+scalar. Call update() before a function whose gradient is taken, too."""
 
 STEPS = """\
-The progress is 2 or more: it is the part of the run that is done, from 0 to 1, and not a \
-number of steps. Pass step / total_steps, or Horizon(total_steps).progress(step). Above 1 \
-every schedule has its end value."""
+The progress is 2 or more: it must be the fraction of the run that is done, from 0 to 1, \
+and not a number of steps. Pass step / total_steps, or Horizon(total_steps).progress(step). \
+Above 1 every schedule keeps its end value."""
 
 NO_UPDATE = """\
 {name} cannot be updated while mx.compile traces a function that captures its state: \
-the new value would be a constant of the graph for ever. Call update() before the \
-compiled function, not in it."""
+the new value would become a constant of the graph. Call update() before the compiled \
+function, not in it."""
 
 NO_PROGRESS = """\
 The progress is not known while mx.compile traces a function that captures \
-optimizer.state: a number would be a constant of the graph for ever. Read it outside of \
-the compiled function."""
+optimizer.state: a number would become a constant of the graph. Read the progress outside \
+of the compiled function."""
 
 UNSETTLED = """\
 {s} {symbol} {other} has different answers during the run, and mx.compile would keep the \
-answer of this moment for ever. Compare outside of the compiled function, or choose in \
+current answer forever. Compare outside of the compiled function, or select in \
 the graph: mx.where(scalar.array {symbol} {other}, ...)."""
 
 BRANCH = """\
-While a function was traced, {question} was answered with {answer}, which is so over the whole \
-schedule, and the compiled function keeps that branch. It would be the wrong one while a value \
-is held by hand, {held}. Hold a value for which the answer is the same, or choose in the graph \
-with mx.where."""
+While a function was traced, {question} was answered with {answer}, which is right for the \
+whole schedule, and the compiled function keeps that branch. It would be wrong while a value \
+is held: {held}. Hold a value for which the answer is the same, or select in the graph with \
+mx.where."""
 
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 
 
 def warn(text: str) -> None:
-    """Warn at the line of the caller that is not in this package."""
+    """Warn at the line outside of this package that led to the call."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
         frame, level = frame.f_back, level + 1

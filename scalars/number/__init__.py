@@ -1,1 +1,1 @@
-"""The number: its protocol, its arithmetic, and the checks of its arguments."""
+"""The number: its protocol, its arithmetic, and the storage of its value."""

@@ -1,4 +1,4 @@
-"""What makes a scalar a real number for Python, besides its operators."""
+"""The methods that make a scalar a real number in Python, besides its operators."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from ..appearance import Appearance
 
 
 class Conversions(Appearance):
-    """Conversions of the value now: to Python's numbers, to text, to NumPy."""
+    """Conversions of the current value: to Python numbers, to text and to NumPy."""
 
     @abstractmethod
     def __float__(self) -> float:
-        """Return the value now, in double precision."""
+        """Return the current value in double precision."""
 
     def item(self) -> float:
-        """Return the value now, in double precision."""
+        """Return the current value in double precision."""
         return float(self)
 
     def __int__(self) -> int:
-        """Return the value, cut to an int."""
+        """Return the value truncated to an int."""
         return int(float(self))
 
     def __trunc__(self) -> int:
-        """Return the value, cut to an int."""
+        """Return the value truncated to an int."""
         return math.trunc(float(self))
 
     def __floor__(self) -> int:
-        """Return the greatest int that is not above the value."""
+        """Return the largest int that is not above the value."""
         return math.floor(float(self))
 
     def __ceil__(self) -> int:
-        """Return the least int that is not below the value."""
+        """Return the smallest int that is not below the value."""
         return math.ceil(float(self))
 
     @overload
@@ -41,23 +41,23 @@ class Conversions(Appearance):
     @overload
     def __round__(self, digits: SupportsIndex, /) -> float: ...
     def __round__(self, digits: SupportsIndex | None = None, /) -> float:
-        """Return the value rounded, as a number."""
+        """Return the rounded value, which is a plain number."""
         return round(float(self), digits)
 
     def __complex__(self) -> complex:
-        """Refuse: MLX would take the scalar for a complex number."""
-        raise TypeError("a scheduled scalar is real; complex(float(scalar)) converts its value")
+        """Raise ``TypeError``, as MLX would otherwise treat the scalar as a complex number."""
+        raise TypeError("a scheduled scalar is real: write complex(float(scalar))")
 
     def __str__(self) -> str:
-        """Return the value, as a float prints."""
+        """Return the value as a float is printed."""
         return str(float(self))
 
     def __format__(self, spec: str) -> str:
-        """Format the value, as a float: ``f"{lr:.2e}"``."""
+        """Format the value as a float, as in ``f"{lr:.2e}"``."""
         return format(float(self), spec)
 
     def as_integer_ratio(self) -> tuple[int, int]:
-        """Return the value as a fraction of two integers."""
+        """Return the value as a pair of integers, numerator and denominator."""
         return float(self).as_integer_ratio()
 
     def is_integer(self) -> bool:
@@ -65,7 +65,7 @@ class Conversions(Appearance):
         return float(self).is_integer()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """Return the value now as a NumPy array."""
+        """Return the current value as a NumPy array."""
         import numpy
 
         return numpy.array(float(self), dtype=dtype)

@@ -1,13 +1,13 @@
-"""Everything that MLX does with a scalar-like object and does not document.
+"""Undocumented behavior of MLX with objects that it accepts as scalars.
 
-MLX accepts an object that has ``__mlx_array__``. What it does with it differs
-from place to place, and a compiled function keeps whatever it saw while it was
-traced. All that the package knows about it is in this file:
+MLX accepts an object with ``__mlx_array__``, but uses it in different ways, and a compiled
+function keeps the values that it saw while it was traced. All code of the package that
+depends on this is in this file:
 
-- ``ProtocolArray``: what ``__mlx_array__`` gives.
-- ``is_placeholder``, ``is_tracing``: is Python running only to build a graph?
-- ``weak_dtype``: the dtype that MLX gives to a Python float beside an array.
-- ``split``: double precision in two arrays of float32, which every device has.
+- ``ProtocolArray``: the array that ``__mlx_array__`` returns.
+- ``is_placeholder``, ``is_tracing``: whether Python runs only to build a graph.
+- ``weak_dtype``: the dtype of a Python float in an operation with an array.
+- ``split``: a double as the sum of two float32 numbers, which every device supports.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class ProtocolArray(mx.array):
     """An array that returns itself when it is called.
 
     MLX reads ``__mlx_array__`` as an attribute in functions (``mx.multiply``) and
-    calls it in operators (``x * s``): a callable array serves both. It has no dict of
-    its own: MLX 0.30 does not clear that of a subclass, and collecting garbage crashes.
+    calls it in operators (``x * s``); a callable array supports both. It has no ``__dict__``,
+    as MLX 0.30 does not clear that of a subclass, and garbage collection then crashes.
     """
 
     __slots__ = ()
@@ -36,11 +36,11 @@ class ProtocolArray(mx.array):
 
 
 class _TraceProbe:
-    """Tells whether a function is being traced.
+    """Detects whether a function is being traced.
 
-    A compiled function that is given a tracer runs its Python body only while
-    some trace is under way: then it is inlined. So a tracer that has outlived its
-    own trace, given to a function that counts its runs, tells.
+    A compiled function that gets a tracer as its argument is inlined while a function is
+    being traced, so that its Python body runs; otherwise the body does not run. The probe
+    keeps a tracer from a finished trace, passes it to a function and counts the runs.
     """
 
     def __init__(self) -> None:
@@ -81,30 +81,30 @@ def _get_probe() -> _TraceProbe:
 def is_tracing() -> bool:
     """Return whether MLX is tracing: in ``compile``, ``grad`` or ``vmap``."""
     probe = _get_probe()
-    # The body also runs once where MLX's cache is empty (a new thread, or before the
-    # first evaluation), and always with compilation disabled: neither is a trace.
+    # Outside of a trace the body also runs once if MLX's cache is empty (in a new thread, or
+    # before the first evaluation), and at every call if compilation is disabled.
     return probe.always_runs_with(probe.tracer) and not probe.always_runs_with(probe.constant)
 
 
 def is_placeholder(array: mx.array) -> bool:
     """Return whether ``array``, of a captured container, is an input of a function being traced.
 
-    A placeholder cannot be evaluated, also when a checkpointed function runs again for its
-    backward pass. Nor can one that a failed trace has left behind, outside of any trace. An
-    array that was evaluated before costs nothing here.
+    A placeholder cannot be evaluated, also when a checkpointed function runs again in the
+    backward pass. Nor can a placeholder that a failed trace has left behind. The check is
+    free for an array that has been evaluated.
     """
     try:
         mx.eval(array)
     except (ValueError, IndexError):
         return True
     except RuntimeError:
-        # A gradient in the trace has taken its mark away, or else it was left behind.
+        # A placeholder inside of a gradient, or one that a failed trace has left behind.
         return _transforms()
     return False
 
 
 def _transforms() -> bool:
-    """Return whether a function is being transformed, in a backward pass too."""
+    """Return whether a function is being transformed, also in a backward pass."""
     try:
         mx.eval(_get_probe().tracer)
     except (ValueError, IndexError):
@@ -115,7 +115,7 @@ def _transforms() -> bool:
 
 
 def asked_by_mlx() -> bool:
-    """Return whether MLX's own code has called the package, and not that of a user."""
+    """Return whether the code that called the package is MLX's own."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(PACKAGE):
         frame = frame.f_back
@@ -124,7 +124,7 @@ def asked_by_mlx() -> bool:
 
 
 def weak_dtype(array: mx.array) -> mx.Dtype:
-    """Return the dtype of a Python float beside ``array``."""
+    """Return the dtype of a Python float in an operation with ``array``."""
     return array.dtype if mx.issubdtype(array.dtype, mx.floating) else mx.float32
 
 
@@ -132,9 +132,9 @@ _float32 = struct.Struct("f")
 
 
 def split(value: float) -> tuple[float, float]:
-    """Return ``value`` rounded to float32, and what the rounding left over."""
+    """Return ``value`` rounded to float32, and the remainder of the rounding."""
     try:
         rounded: float = _float32.unpack(_float32.pack(value))[0]
-    except OverflowError:  # beyond float32: infinite, as MLX makes it
+    except OverflowError:  # beyond float32, where MLX makes the value infinite
         return value, 0.0
     return rounded, value - rounded

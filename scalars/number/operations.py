@@ -1,4 +1,4 @@
-"""The one table of operations, on numbers of all kinds: floats, arrays, and pairs in a graph."""
+"""The table of operations on numbers: floats, arrays, and pairs in a graph."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ class Operation(NamedTuple):
     symbol: str
     function: Callable[..., Any]
     exact_remainder: bool = False
-    """Whether it distributes over a sum of a value and what its rounding left over."""
+    """Whether the remainder of the result is the function of the remainders of the operands."""
     partial: bool = False
-    """Whether it has no result for some numbers."""
+    """Whether it is undefined or infinite for some numbers."""
     of_scalars: Callable[..., Any] | None = None
-    """What stands for the function in an expression, where it differs from that of arrays."""
+    """The function for expressions of scalars, if it differs from that for arrays."""
     operands: int = 2
     increasing: bool = False
-    """Whether it rises with its one operand, where it has a result."""
+    """Whether it increases with its one operand, where it is defined."""
     wave: bool = False
-    """Whether it goes up and down between -1 and 1."""
+    """Whether it oscillates between -1 and 1."""
 
     def of(self, numbers: Sequence[Any]) -> Any:
-        """Return the result for numbers, of which some may be a ``Pair``."""
+        """Return the result for numbers, some of which may be a ``Pair``."""
         function = self.of_scalars or self.function
         if self is AS_TYPE or Pair not in map(type, numbers):
             return function(*numbers)
         result = function(*[x.value if isinstance(x, Pair) else x for x in numbers])
         if self.exact_remainder:
-            # In the graph values are float32: 1 - beta has lost digits of beta.
+            # Values in the graph are float32, so that 1 - beta alone loses digits of beta.
             rests = [x.rest if isinstance(x, Pair) else 0.0 for x in numbers]
             if any(not isinstance(rest, float) for rest in rests):
                 result = result + self.function(*rests)
         return Pair(result)
 
     def bounds(self, of_operands: Sequence[Any]) -> tuple[float, float]:
-        """Return bounds of the result, from numbers and from pairs of bounds of the operands.
+        """Return bounds of the result, from operands that are numbers or pairs of bounds.
 
-        It is largest, and smallest, where each operand is at one end of its range.
+        The extremes of the result are at ends of the ranges of the operands.
         """
         pairs = [x if isinstance(x, tuple) else (x, x) for x in of_operands]
         if self.wave and pairs[0][0] != pairs[0][1]:
@@ -71,7 +71,7 @@ class Operation(NamedTuple):
 
 
 AS_TYPE = Operation("astype", "", lambda number: number)
-"""What a view does to its scalar: MLX sees an array of another dtype, the number is the same."""
+"""The operation of a view: the number is the same, and MLX sees an array of another dtype."""
 OPERATIONS = {
     operation.name: operation
     for operation in (

@@ -1,8 +1,8 @@
-"""What values a scalar has over a whole run, and what a trace may conclude from them.
+"""The range of a scalar over a whole run, and comparisons in a trace that depend on it.
 
-A compiled function keeps the branch that Python took while it was traced. So a comparison in
-a trace is answered only where the answer is the same for the whole run, or where the branch
-that is left out has no effect.
+A compiled function keeps the branch that Python took while it was traced. Therefore a
+comparison in a trace is answered only if the answer is the same for the whole run, or if the
+skipped branch has no effect.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .together import listeners_of
 
 Compare = Callable[[Any, Any], bool]
 JUST_BEFORE = 4e-9
-"""How far before an edge what was there until then still holds, for certain."""
+"""A distance before an edge at which the previous piece surely still applies."""
 SUPPOSED: ContextVar[Mapping[int, Any]] = ContextVar("SUPPOSED", default=MappingProxyType({}))
-"""What adaptive scalars, by their ``id``, are supposed to remember: to find a range."""
+"""Assumed memories of adaptive scalars by ``id``, used to find their range."""
 
 
 def knots(scalar: Any) -> tuple[float, ...]:
-    """Increasing progresses from 0 to 1, close enough to draw the curve."""
+    """Increasing progresses from 0 to 1, dense enough to draw the curve."""
     ends = (0.0, *scalar.edges, 1.0)
     points = max(2, min(256, 2048 // len(ends)))
     between = {a + (b - a) * i / points for a, b in pairwise(ends) for i in range(points)}
@@ -35,14 +35,14 @@ def knots(scalar: Any) -> tuple[float, ...]:
 
 
 def samples(scalar: Any) -> tuple[float, ...]:
-    """The values at the ``knots``, for all that adaptive scalars may come to remember."""
+    """The values at the ``knots``, for all possible memories of adaptive scalars."""
     listeners = listeners_of(scalar.leaves)
 
     def values(*memories: Any) -> list[float]:
         SUPPOSED.set({id(one): memory for one, memory in zip(listeners, memories, strict=True)})
         return [float(scalar.value_at(knot)) for knot in scalar.knots]
 
-    # In a copied context: what is supposed there is known nowhere else.
+    # The assumed memories are set in a copy of the context only.
     possible = product(*[listener.possible for listener in listeners])
     return tuple([value for m in possible for value in copy_context().run(values, *m)])
 
@@ -51,11 +51,12 @@ def settled(scalar: Any, compare: Compare, bound: float, shortcut: bool) -> bool
     """Return the answer of a comparison for the whole run, or ``None`` if there is none.
 
     Args:
-        scalar: What is compared.
+        scalar: The scalar on the left.
         compare: A function of the module ``operator``, such as ``operator.lt``.
-        bound: What the scalar is compared with.
-        shortcut: Whether the answer is used to leave out what has no effect, as in MLX's
-            ``if self.weight_decay != 0``: it is that of the inside of the range then.
+        bound: The number on the right.
+        shortcut: Whether the comparison only skips code without effect, as MLX's
+            ``if self.weight_decay != 0``. The answer for the inside of the range is then
+            enough.
     """
     low, high = scalar.bounds
     equality = compare in (operator.eq, operator.ne)
@@ -82,7 +83,7 @@ class Answer(NamedTuple):
     answer: bool
 
     def check(self) -> None:
-        """Raise ``ValueError`` if the answer is wrong for values that are held by hand."""
+        """Raise ``ValueError`` if the answer is wrong for held values."""
         if all(leaf.held is None for leaf in self.scalar.leaves):
             return
         values = [float(self.scalar.in_force(knot)) for knot in self.scalar.knots]

@@ -1,10 +1,10 @@
 """The scheduled scalar: a number that changes, for MLX and for Python.
 
-What knows each other is here: a ``ScheduledScalar`` is a ``Leaf``, which has a value of its
-own; an ``Expression``, which an operation makes of scalars and numbers; or a ``View`` of
-another dtype. ``_read`` is the one way to the value: it gives a float, or in a trace the
-``Pair`` of arrays that stands for it. Operators, ``__mlx_array__``, ``array`` and ``float``
-begin there. An expression folds it over its leaves, and each leaf asks its cell.
+A ``ScheduledScalar`` is a ``Leaf``, which has a value of its own; an ``Expression``, the result
+of an operation on scalars and numbers; or a ``View`` of another dtype. These classes depend on
+each other, so they share this file. Operators, ``__mlx_array__``, ``array`` and ``float`` all get
+the value from ``_read``, which returns a float, or in a trace a ``Pair`` of arrays. An expression
+computes it from its leaves, and a leaf reads it from its cell.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", covariant=True)
 
 
-class _Method(Protocol[R]):  # at run time too: typing.get_type_hints looks it up
+class _Method(Protocol[R]):  # also at run time, for typing.get_type_hints
     @overload
     def __call__(self, other: float | ScheduledScalar, /) -> R: ...
     @overload
@@ -92,13 +92,13 @@ def _comparison(compare: Callable[[Any, Any], Any]) -> _Method[bool]:
 class ScheduledScalar(Conversions):
     """A number that changes during training, accepted wherever MLX takes a scalar.
 
-    ``update(progress)`` says how much of the run is done, from 0 to 1, and every
-    place that uses the scalar sees its new value, eagerly and in ``mx.compile``
+    ``update(progress)`` sets the fraction of the run that is done, from 0 to 1. Every
+    use of the scalar then sees the new value, in eager code and in ``mx.compile``
     (capture ``state`` there, or ``attach`` the scalar to an optimizer).
-    ``float(scalar)`` is the value now and ``at(progress)`` the value at any progress.
+    ``float(scalar)`` is the current value and ``at(progress)`` the value at any progress.
 
-    Arithmetic between scalars and numbers gives a scalar that follows its operands;
-    with an array it gives an array, of the dtype that a Python float would give.
+    Arithmetic with scalars and numbers returns a scalar that follows its operands.
+    Arithmetic with an array returns an array of the same dtype as with a Python float.
 
     Example:
         >>> import mlx.core as mx
@@ -113,10 +113,10 @@ class ScheduledScalar(Conversions):
         (0.01, 0.005)
     """
 
-    # What a scalar is made of -------------------------------------------------
+    # The interface of subclasses ----------------------------------------------
 
     own_dtype: mx.Dtype | None = None
-    """The dtype that a view asks for; ``None`` in a scalar without one."""
+    """The dtype of a view; ``None`` in other scalars."""
     _last: tuple[float | None, Any] = (None, None)
 
     @property
@@ -126,22 +126,22 @@ class ScheduledScalar(Conversions):
 
     @abstractmethod
     def value_at(self, progress: functions.P) -> functions.P:
-        """Return the value at ``progress``, which is in [0, 1]: the formula and no more."""
+        """Return the value of the formula at ``progress``, which is in [0, 1]."""
 
     def in_force(self, progress: functions.P) -> functions.P:
-        """Return the value at ``progress``, with what is held in place of its formula."""
+        """Return the value at ``progress``, with held values in place of the formula."""
         return self.value_at(progress)
 
     @abstractmethod
     def _read(self, use: bool = True) -> float | Pair:
-        """Return the value now: a pair of arrays while a function that captures it is traced.
+        """Return the value, or a pair of arrays while a function that captures it is traced.
 
         Args:
-            use: Whether it is used in a computation, and not only looked at.
+            use: Whether a computation uses the value, rather than only showing it.
         """
 
     def __float__(self) -> float:
-        """Return the value now, in double precision."""
+        """Return the current value in double precision."""
         value = self._read(use=False)
         if isinstance(value, Pair):
             raise ValueError(words.NO_FLOAT.format(name=repr(self)))
@@ -154,7 +154,7 @@ class ScheduledScalar(Conversions):
 
         Args:
             progress: The fraction of the run that is done, at least 0. Above 1 the
-                value at 1 holds. Whatever is wrong with it, nothing is changed.
+                value stays that at 1. If an error is raised, nothing has changed.
 
         Returns:
             The scalar itself.
@@ -167,17 +167,18 @@ class ScheduledScalar(Conversions):
         return self
 
     def observe(self: Self, metric: checks.Measured) -> Self:
-        """Tell the adaptive scalars in this one, at any depth, a metric.
+        """Pass a metric to all adaptive scalars that this scalar contains.
 
         Args:
-            metric: What they are driven by, such as the loss on held-out data. One that
-                is infinite or NaN counts as no improvement, and meets no condition.
+            metric: A number such as the validation loss. A metric that is infinite or NaN
+                is not an improvement and meets no condition.
 
         Returns:
             The scalar itself.
 
         Raises:
-            ValueError: There is no adaptive scalar in it, or it cannot be changed now.
+            ValueError: The scalar contains no adaptive scalar, or a function that captures
+                its state is being traced.
             TypeError: ``metric`` is not a real number.
         """
         observe_all(repr(self), self.leaves, metric)
@@ -185,16 +186,17 @@ class ScheduledScalar(Conversions):
 
     @property
     def progress(self) -> float:
-        """The progress last given; 0 in a new scalar."""
+        """The progress of the last update; 0 in a new scalar."""
         return progress_of("an expression", self.leaves)
 
     def hold(self: Self, value: float) -> Self:
-        """Hold the scalar at a value, by hand, until ``release`` is called.
+        """Hold the scalar at a value until ``release`` is called.
 
-        Whoever uses the scalar has this value from now on, in compiled functions too, with
-        no retrace, and at the next step where an optimizer's step drives it. The progress
-        goes on underneath; ``at`` gives the value of the formula as ever. ``state_dict``,
-        the state of an optimizer that it is attached to, and pickles hold it too.
+        The value applies from now on, also in compiled functions, without a retrace. If the
+        scalar follows the step of an optimizer, it applies from the next step. ``update``
+        still sets the progress, and ``at`` still returns the value of the formula. The held
+        value is saved in ``state_dict``, in pickles, and in the state of an optimizer that
+        the scalar is attached to.
 
         Args:
             value: A finite real number.
@@ -204,8 +206,7 @@ class ScheduledScalar(Conversions):
 
         Raises:
             ValueError: ``value`` is infinite or NaN; a compiled function has taken a branch
-                that would be wrong for it; the scalar is an expression, or a loss scale,
-                which follows overflows.
+                that would be wrong for it; or the scalar is an expression or a loss scale.
             TypeError: ``value`` is not a real number.
 
         Example:
@@ -221,10 +222,12 @@ class ScheduledScalar(Conversions):
         return self
 
     def release(self: Self) -> Self:
-        """Undo ``hold``: the value is that of the formula again, at the progress of now.
+        """Undo ``hold``: return to the value of the formula at the current progress.
+
+        A scalar that is not held stays as it is.
 
         Returns:
-            The scalar itself. One that is not held stays as it is.
+            The scalar itself.
 
         Raises:
             ValueError: The scalar is an expression: release the scalars in it.
@@ -234,13 +237,13 @@ class ScheduledScalar(Conversions):
 
     @property
     def held(self) -> float | None:
-        """The value that the scalar is held at, or ``None``; an expression is never held."""
+        """The held value, or ``None``; an expression is never held."""
         return None
 
     def _to_hold(self, verb: str) -> Leaf:
-        """Return the leaf that holds a value in place of this scalar."""
-        way_out = f"{verb.capitalize()} the scalars that it is made of."
-        return checks.fail(f"what {verb}() is called on", "a schedule", self, way_out)
+        """Return the leaf whose value ``hold`` or ``release`` changes."""
+        way_out = f"{verb.capitalize()} the schedules in the expression."
+        return checks.fail(f"the scalar of {verb}()", "a schedule", self, way_out)
 
     @overload
     def at(self, progress: float) -> float: ...
@@ -252,13 +255,13 @@ class ScheduledScalar(Conversions):
         """Return the value at a progress, and change nothing.
 
         Args:
-            progress: A number, for a float in double precision; a NumPy array, for
-                an array in double precision; or an ``mx.array``, for an ``mx.array``
-                that can be traced. Above 1 the value at 1 holds.
+            progress: A number, which gives a float; a NumPy array, which gives an array
+                in double precision; or an ``mx.array``, which gives an ``mx.array`` and
+                may be traced. Above 1 the value stays that at 1.
 
         Raises:
             ValueError: A number, or an element of a NumPy array, is negative,
-                infinite or NaN. An ``mx.array`` is clipped to [0, 1] unseen.
+                infinite or NaN. An ``mx.array`` is not checked but clipped to [0, 1].
             TypeError: ``progress`` is none of the three.
 
         Example:
@@ -280,23 +283,23 @@ class ScheduledScalar(Conversions):
         return functions.broadcast(self.value_at(progress), progress)
 
     def by_step(self, total_or_horizon: Any) -> ByStep:
-        """Return a schedule as MLX has them, a function of the step, with the same values.
+        """Return a function of the step, like the schedules of MLX, with the same values.
 
-        It serves a learning rate, in any trainer and with nothing attached, compiled too.
-        The values of all steps are worked out once, on the host, when it is first called.
+        Pass it to an optimizer as the learning rate; it works in any trainer, also compiled,
+        without ``attach``. The first call computes the values of all steps on the host.
 
         Args:
             total_or_horizon: The number of optimizer steps in the run, from 1 to
-                10,000,000, or a ``Horizon``. After the last step the value at progress 1
-                holds.
+                10,000,000, or a ``Horizon``. After the last step the value stays that at
+                progress 1.
 
         Returns:
-            A function of a step, an int or an integer ``mx.array``, to a float32
-            ``mx.array``. It pickles if the scalar does.
+            A function of a step, an int or an integer ``mx.array``, that returns a float32
+            ``mx.array``. It can be pickled if the scalar can.
 
         Raises:
-            ValueError: There are too few steps or too many, or the value follows from
-                metrics or gradients, not from the step alone.
+            ValueError: There are too few steps or too many, or the value depends on
+                metrics or gradients.
             TypeError: ``total_or_horizon`` is neither a whole number nor a ``Horizon``.
 
         Example:
@@ -308,7 +311,7 @@ class ScheduledScalar(Conversions):
             0.05
         """
         if listeners_of(self.leaves) or any(leaf.on_device for leaf in self.leaves):
-            way_out = "Use attach(optimizer, horizon=...), which follows metrics too."
+            way_out = "Use attach(optimizer, horizon=...), which supports such scalars."
             checks.fail("the scalar of by_step", "a function of the step alone", self, way_out)
         return ByStep(self, total_or_horizon)
 
@@ -322,35 +325,35 @@ class ScheduledScalar(Conversions):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Numbers that the value is never below, and never above: infinite if none are known."""
+        """A lower and an upper bound of the value, infinite if unknown."""
         return self.extent if self.monotone else (-math.inf, math.inf)
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """Progresses between 0 and 1, increasing, where something begins or jumps."""
+        """Increasing progresses between 0 and 1 where the value jumps or its formula changes."""
         return tuple(sorted({edge for leaf in self.leaves for edge in leaf.edges}))
 
     @property
     def monotone(self) -> bool:
-        """Whether the value only rises or only falls between two edges: its range is known then."""
+        """Whether the value is monotone between any two edges, so that its range is known."""
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the scalar is, in plain numbers that JSON can hold."""
+        """Return the progress and the rest of the state, in plain numbers for JSON."""
         return {str(i): leaf.state_dict() for i, leaf in enumerate(self.leaves)}
 
     def load_state_dict(self: Self, state: Mapping[str, Any]) -> Self:
-        """Put the scalar where it was when ``state_dict`` returned ``state``.
+        """Restore a state that ``state_dict`` returned.
 
         Raises:
             ValueError: ``state`` has other keys, or a progress out of range.
-            TypeError: ``state`` is not a mapping, or a progress not a number.
+            TypeError: ``state`` is not a mapping, or a progress is not a number.
         """
         load_all(self.loadable(state))
         return self
 
     def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
-        """Return what ``load_all`` takes for each leaf, checked; change nothing."""
+        """Return the checked argument for ``load_all``; change nothing."""
         checks.keys(f"the state of {self!r}", state, [str(i) for i in range(len(self.leaves))])
         return [one for i, leaf in enumerate(self.leaves) for one in leaf.loadable(state[str(i)])]
 
@@ -358,7 +361,7 @@ class ScheduledScalar(Conversions):
 
     @property
     def state(self) -> dict[str, Any]:
-        """The arrays that ``mx.compile(inputs=..., outputs=...)`` captures.
+        """The arrays for ``mx.compile(inputs=..., outputs=...)`` to capture.
 
         Example:
             >>> import mlx.core as mx
@@ -375,18 +378,18 @@ class ScheduledScalar(Conversions):
 
     @property
     def dtype(self) -> mx.Dtype:
-        """The dtype that MLX sees when it asks for an array."""
+        """The dtype of the array that MLX gets."""
         return self.own_dtype or mx.float32
 
     @property
     def array(self) -> mx.array:
-        """The value now as an ``mx.array`` of the caller's own, for code that insists on one."""
+        """The current value as a new ``mx.array``, for code that requires an array."""
         value = self._read()
         return ProtocolArray(value.value if isinstance(value, Pair) else value, self.dtype)
 
     @property
     def __mlx_array__(self) -> mx.array:
-        """The value now, for MLX, which does not change it: made once for each value."""
+        """The current value for MLX, which does not modify it: one array for each value."""
         value, (known, last) = self._read(), self._last
         if isinstance(value, Pair):
             return ProtocolArray(value.value, self.dtype)
@@ -399,8 +402,8 @@ class ScheduledScalar(Conversions):
     def astype(self, dtype: mx.Dtype) -> View:
         """Return a live view that MLX sees as an array of ``dtype``.
 
-        An array with the scalar on its right has MLX ask for an array, and a float32
-        one promotes half precision; a view does not.
+        In ``array * scalar`` MLX converts the scalar to a float32 array, which promotes
+        arrays in half precision. A view in half precision does not.
 
         Example:
             >>> import mlx.core as mx
@@ -412,13 +415,13 @@ class ScheduledScalar(Conversions):
         return View(self, dtype)
 
     def __call__(self, step: Any = None) -> mx.array:
-        """Return the value now: MLX optimizers call their learning rate.
+        """Return the current value, as MLX optimizers call their learning rate.
 
         Args:
-            step: Not used: the progress belongs to the training loop.
+            step: Ignored, as the training loop sets the progress.
 
         Raises:
-            ValueError: An optimizer calls it while ``mx.compile`` traces a function
+            ValueError: An optimizer makes the call while ``mx.compile`` traces a function
                 that does not capture the state, which would freeze the value.
         """
         if isinstance(step, mx.array):
@@ -426,11 +429,11 @@ class ScheduledScalar(Conversions):
             if frozen and mlx_protocol.is_tracing() and mlx_protocol.is_placeholder(step):
                 if any(leaf.changes for leaf in frozen):
                     raise ValueError(words.BLIND.format(name=repr(self)))
-                return mx.array(float(self))  # mx.compile returns no array from outside
+                return mx.array(float(self))  # a new array, as mx.compile cannot return a constant
         return self.array
 
     def _beside(self, array: mx.array) -> float | mx.array:
-        """Return what stands for the value in an operation with ``array``."""
+        """Return the value as an operand of an operation with ``array``."""
         value = self._read()
         if isinstance(value, Pair):
             return value.value.astype(mlx_protocol.weak_dtype(array))
@@ -439,10 +442,10 @@ class ScheduledScalar(Conversions):
     def _compare(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
         """Return the answer of a comparison with a number or a scalar.
 
-        In a trace it must be the answer for the whole run, as the graph keeps it. The code of
-        MLX asks to leave out what has no effect (``if self.weight_decay != 0``): it gets the
-        answer for the inside of the range. So does anybody else, if the value only touches
-        the bound at a moment.
+        In a trace the graph keeps the answer, so it must be right for the whole run. MLX
+        compares to skip code without effect (``if self.weight_decay != 0``) and gets the
+        answer for the inside of the range. Other code gets that answer, too, if the value
+        equals the bound only at single points.
         """
         leaves = leaves_of((self, other) if isinstance(other, ScheduledScalar) else (self,))
         if not any(leaf._cell.is_traced() for leaf in leaves):
@@ -455,7 +458,7 @@ class ScheduledScalar(Conversions):
         symbol = words.COMPARISONS[compare.__name__]
         if answer is None:
             raise ValueError(words.UNSETTLED.format(s=repr(self), symbol=symbol, other=repr(other)))
-        if not (shortcut and answer is (compare is operator.ne)):  # that branch serves any value
+        if not (shortcut and answer is (compare is operator.ne)):  # this branch fits any value
             text = f"{self!r} {symbol} {other!r}"
             taken = ranges.Answer(text, scalar, compare, bound, answer)
             taken.check()
@@ -464,7 +467,7 @@ class ScheduledScalar(Conversions):
         return answer
 
     def _asks_for_shortcut(self) -> bool:
-        """Return whether who compares only wants to leave out what has no effect."""
+        """Return whether the comparing code only skips work without effect."""
         return mlx_protocol.asked_by_mlx()
 
     # Python -------------------------------------------------------------------
@@ -491,7 +494,7 @@ class ScheduledScalar(Conversions):
     __ge__: _Method[bool] = _comparison(operator.ge)
     __eq__: _Method[bool] = _comparison(operator.eq)  # type: ignore[assignment]
     __ne__: _Method[bool] = _comparison(operator.ne)  # type: ignore[assignment]
-    # Equal values, different objects: as with mx.array the hash is the identity.
+    # Hash by identity, like mx.array: equal values may belong to different scalars.
     __hash__ = object.__hash__
 
     def __neg__(self) -> Expression:
@@ -503,13 +506,13 @@ class ScheduledScalar(Conversions):
         return self
 
     def __abs__(self) -> Expression:
-        """Return the scalar without its sign."""
+        """Return the absolute value of the scalar."""
         return Expression(OPERATIONS["absolute"], self)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """Take part in a NumPy function as a Python float, or as a scalar among numbers."""
+        """Apply a NumPy function: to the value, or among scalars and numbers as an expression."""
         if any(isinstance(x, ScheduledScalar) for x in options.get("out", ())):
-            way_out = "Leave out the argument: the result is returned."
+            way_out = "Omit the argument and use the returned value."
             checks.fail("out", "a NumPy array", options["out"], way_out, wrong_type=True)
         if method == "__call__" and not options and all(map(is_number, inputs)):
             operation = OPERATIONS.get(ufunc.__name__)
@@ -527,19 +530,19 @@ class ScheduledScalar(Conversions):
 
 
 class Leaf(ScheduledScalar):
-    """A scalar that holds a progress and a value, in a cell: what schedules are."""
+    """A scalar with a progress and a value of its own, in a cell: the base of schedules."""
 
     _cell: Cell
     listeners: tuple[Any, ...] = ()
-    """The scalars that observe metrics, in this one at any depth: see ``adaptive``."""
+    """The adaptive scalars that this one contains, which observe metrics."""
     on_device = False
-    """Whether compiled functions change the value, whatever the progress is."""
+    """Whether compiled functions change the value, which then ignores the progress."""
     held: float | None = None
-    """The value that ``hold`` has put in the place of the formula's."""
+    """The value that ``hold`` has set in place of the formula, or ``None``."""
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """Progresses between 0 and 1, increasing, where something begins or jumps."""
+        """Increasing progresses between 0 and 1 where the value jumps or its formula changes."""
         return ()
 
     @property
@@ -558,30 +561,30 @@ class Leaf(ScheduledScalar):
             words.warn(words.STEPS)
         try:
             self._cell.set(self, progress, value)
-        except BaseException:  # an interrupt, or a warning that is an error: it comes after that
+        except BaseException:  # complete the update after an interrupt or a warning as an error
             self._cell.set(self, progress, value)
             raise
         return self
 
     def prepare(self, progress: float) -> float:
-        """Return the value at the next progress, and change nothing, or say why there is none."""
+        """Return the value at the next progress; raise if there is none, and change nothing."""
         self._cell.refuse_update(self)
         at = progress if progress < 1.0 else 1.0
         value = self.value_at(at) if self.held is None else self.held
         return value if type(value) is float else float(value)
 
     def in_force(self, progress: functions.P) -> functions.P:
-        """Return the value that is held, or else that of the formula."""
+        """Return the held value, or else that of the formula."""
         return self.value_at(progress) if self.held is None else self.held  # type: ignore[return-value]
 
     def _to_hold(self, verb: str) -> Leaf:
         if self.on_device:
-            way_out = "It follows overflows: choose its initial, minimum and growth_interval."
-            checks.fail(f"what {verb}() is called on", "a schedule", self, way_out)
+            way_out = "Set initial, minimum or growth_interval of the loss scale instead."
+            checks.fail(f"the scalar of {verb}()", "a schedule", self, way_out)
         return self
 
     def keep_held(self, value: float | None) -> None:
-        """Hold a value, or none, if what compiled functions were told stays true."""
+        """Hold a value, or none for ``None``, if the answers in compiled functions stay right."""
         before, self.__dict__["held"] = self.held, value
         try:
             for answer in self.answers.values():
@@ -592,36 +595,36 @@ class Leaf(ScheduledScalar):
 
     @cached_property
     def answers(self) -> dict[str, ranges.Answer]:
-        """What compiled functions were told while they were traced, by the question."""
+        """The answers that compiled functions got while they were traced, by question."""
         return {}
 
     def hearing(self, progress: float) -> tuple[Any, ...]:
-        """Return the listeners that count what is observed at a progress: all of them."""
+        """Return the listeners that count a metric observed at ``progress``: all of them."""
         return self.listeners
 
     def keep_in(self, cell: Cell) -> None:
-        """Have the value kept in another cell: that of the step, or its own again."""
+        """Keep the value in another cell: that of an optimizer's step, or its own again."""
         self.__dict__["_cell"] = cell
 
     @property
     def progress(self) -> float:
-        """The progress last given; 0 in a new scalar."""
+        """The progress of the last update; 0 in a new scalar."""
         if self._cell.is_traced():
             raise ValueError(words.NO_PROGRESS)
         return self._cell.progress
 
     @property
     def changes(self) -> bool:
-        """Whether the schedule may have more than one value."""
+        """Whether the value may change during the run."""
         return not self.monotone or self.extent[0] != self.extent[1]
 
     @property
     def state(self) -> dict[str, Any]:
-        """The arrays that ``mx.compile(inputs=..., outputs=...)`` captures."""
+        """The arrays for ``mx.compile(inputs=..., outputs=...)`` to capture."""
         return self._cell.capture()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the scalar is, in plain numbers that JSON can hold."""
+        """Return the progress and the rest of the state, in plain numbers for JSON."""
         state: dict[str, Any] = {"progress": self.progress}
         if self.listeners:
             state["observed"] = [dict(listener.memory) for listener in self.listeners]
@@ -630,11 +633,11 @@ class Leaf(ScheduledScalar):
         return state
 
     def counted_in(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
-        """Return what compiled functions have counted, from a dict of the cell: nothing."""
+        """Return the counts of compiled functions in the arrays of a cell: none."""
         return {}
 
     def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
-        """Return what ``load_all`` takes, checked; change nothing."""
+        """Return the checked argument for ``load_all``; change nothing."""
         expected = ["progress", "observed"] if self.listeners else ["progress"]
         checks.keys(f"the state of {self!r}", state, expected, optional=["held"])
         progress = checks.progress(state["progress"])
@@ -652,7 +655,7 @@ LARGE = 1e308
 
 
 def _number(value: Any) -> Any:
-    """Return a number that floats can be compared with: what is beyond them stays."""
+    """Return ``value`` as a float, or as it is if it is beyond the range of floats."""
     try:
         return float(value)
     except OverflowError:
@@ -660,20 +663,20 @@ def _number(value: Any) -> Any:
 
 
 def _operand(value: Any) -> ScheduledScalar | float:
-    """Return an operand whose repr is an expression: not a Fraction or a NumPy scalar."""
+    """Return an operand with a plain repr: a Fraction or a NumPy scalar becomes a float."""
     if isinstance(value, ScheduledScalar):
         return value
     number = _number(value)
     if not isinstance(number, float) or math.isnan(number):
-        checks.fail("an operand", "a number in the range of a float", value, checks.A_NUMBER)
+        checks.fail("an operand", "a number in the range of floats", value, checks.A_NUMBER)
     return number
 
 
 class Expression(ScheduledScalar):
-    """An operation on scalars and numbers, which follows its operands.
+    """The result of an operation on scalars and numbers, which follows its operands.
 
-    It is made by arithmetic, not by hand. It holds no progress of its own: updating
-    it updates its scalars, and ``at`` composes theirs.
+    Arithmetic makes expressions; do not make one yourself. An expression has no progress of
+    its own: updating it updates its scalars, and ``at`` combines their values.
 
     Example:
         >>> from scalars import Linear
@@ -695,17 +698,17 @@ class Expression(ScheduledScalar):
             self._refuse_infinite()
 
     def _refuse_infinite(self) -> None:
-        """Raise ``ValueError`` if the operation has no finite result somewhere in the run."""
+        """Raise ``ValueError`` if the result is not finite somewhere in the run."""
         if all(map(math.isfinite, self.operation.bounds([_bounds(x) for x in self.operands]))):
             return
         if not all(map(math.isfinite, (end for x in self.operands for end in _bounds(x)))):
-            return  # of a function nothing is known beforehand
+            return  # the range of an operand is unknown, as that of a LambdaValue
         for knot in self.knots:
             checks.finite(self, knot)
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Numbers that the value is never below, and never above."""
+        """A lower and an upper bound of the value, infinite if unknown."""
         low, high = self._fold(
             lambda scalar: scalar.bounds, lambda node, x: node.operation.bounds(x)
         )
@@ -738,12 +741,12 @@ class Expression(ScheduledScalar):
         return result
 
     def in_force(self, progress: functions.P) -> functions.P:
-        """Return the operation on what is in force of its operands."""
+        """Return the operation on the values of its operands at ``progress``, held or not."""
         result: functions.P = self._fold(lambda scalar: scalar.in_force(progress))
         return result
 
     def _read(self, use: bool = True) -> float | Pair:
-        if not self._nested:  # by the shortest way: it is made and read at every use
+        if not self._nested:  # the fast path, as expressions are made and read at every use
             values = [x if isinstance(x, HOST) else x._read(use) for x in self.operands]
             result: float | Pair = self.operation.of(values)
         else:
@@ -755,10 +758,10 @@ class Expression(ScheduledScalar):
         of_scalar: Callable[[ScheduledScalar], Any],
         of_node: Callable[[Expression, list[Any]], Any] = lambda node, x: node.operation.of(x),
     ) -> Any:
-        """Return the expression over what ``of_scalar`` says of the scalars in it.
+        """Return the result of ``of_node`` over the expression, with ``of_scalar`` at its leaves.
 
-        Each part is worked out once, its operands before it, so that neither a deep
-        expression nor one whose parts are shared costs more than the number of its parts.
+        Each part is computed once, after its operands, so that the cost is linear in the
+        number of parts and deep expressions do not recurse.
         """
         known: dict[int, Any] = {}
         waiting: list[ScheduledScalar] = [self]
@@ -777,7 +780,7 @@ class Expression(ScheduledScalar):
         return known[id(self)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the operations one after the other, not one within the other."""
+        """Copy and pickle the operations as a flat list, so that pickle does not recurse."""
         nodes: list[Expression] = []
         self._fold(lambda scalar: None, lambda node, x: nodes.append(node))
         places = {id(node): Place(i) for i, node in enumerate(nodes)}
@@ -785,16 +788,16 @@ class Expression(ScheduledScalar):
         return _rebuilt, ([_name(node) for node in nodes], operands)
 
     def __repr__(self) -> str:
-        """Return the expression as it would be written."""
+        """Return the expression as Python code."""
         return str(self._fold(repr, _written))
 
 
 class Place(int):
-    """An operand of an expression that is saved: the number of the operation it results from."""
+    """An operand in a pickled expression: the index of the operation that computes it."""
 
 
 def _name(node: Expression) -> str:
-    """Return the name of an operation, or of the dtype of a view: MLX pickles no ``Dtype``."""
+    """Return the name of an operation, or of the dtype of a view, as a ``Dtype`` has no pickle."""
     return str(node.own_dtype) if isinstance(node, View) else node.operation.name
 
 
@@ -851,7 +854,7 @@ class View(Expression):
 
     @property
     def held(self) -> float | None:
-        """The value that the scalar is held at, or ``None``."""
+        """The held value of the scalar, or ``None``."""
         return self.scalar.held
 
     def _to_hold(self, verb: str) -> Leaf:

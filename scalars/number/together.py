@@ -1,4 +1,4 @@
-"""What is done to the leaves of several scalars at once: to all of them, or to none."""
+"""Operations on the leaves of several scalars, which change all of them or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .. import checks, words
 from . import mlx_protocol
 
 Loadable = tuple[Any, float | None, list[tuple[Any, Any]]]
-"""A leaf, the progress to load into it (``None``: none), and the memories of its listeners."""
+"""A leaf, the progress to load (or ``None``), and pairs of a listener and its memory."""
 
 
 def leaves_of(scalars: Iterable[Any]) -> tuple[Any, ...]:
@@ -26,7 +26,7 @@ def update_all(leaves: Iterable[Any], progress: float) -> None:
         words.warn(words.STEPS)
     try:
         _set_all(values)
-    except BaseException:  # an interrupt, or a warning that is an error: it comes after all
+    except BaseException:  # complete the update after an interrupt or a warning as an error
         _set_all(values)
         raise
 
@@ -37,19 +37,19 @@ def _set_all(values: list[tuple[Any, float, float]]) -> None:
 
 
 def progress_of(what: str, leaves: tuple[Any, ...]) -> float:
-    """Return the progress that some leaves have in common; 0 if there are none."""
+    """Return the common progress of some leaves, or 0 if there are none."""
     following = [leaf for leaf in leaves if not leaf.on_device] or leaves
     found: set[float] = {leaf.progress for leaf in following} or {0.0}
     first, *others = found
     if others:
         name, rule = f"the progress of {what}", "the same in all of its scalars"
-        way_out = "Update the expression, or all of its scalars in one ScalarGroup."
+        way_out = "Update the expression itself, or put all of its scalars into one ScalarGroup."
         checks.fail(name, rule, sorted([first, *others]), way_out)
     return first
 
 
 def load_all(loadables: Iterable[Loadable]) -> None:
-    """Load all that is given, or nothing if one of the values cannot be had."""
+    """Load everything, or nothing if one of the values cannot be computed."""
     loadables = list(loadables)
     remembered = [pair for _, _, memories in loadables for pair in memories]
     before = [(one, dict(one.memory)) for one, _ in remembered]
@@ -76,12 +76,12 @@ def remember(
     back: Callable[[], None],
     same: bool = False,
 ) -> None:
-    """Change what the values of some leaves follow from, besides the progress, or nothing.
+    """Change a memory that the values of some leaves depend on, or nothing at all.
 
     Args:
         leaves: The leaves, which get new values.
         put: Makes the change.
-        back: Undoes it, if a leaf has no value then.
+        back: Undoes the change, if the new value of a leaf cannot be computed.
         same: Whether the change leaves all values as they are.
     """
     renewed: list[tuple[Any, Any]] | None = None
@@ -93,48 +93,48 @@ def remember(
     except BaseException:
         if renewed is None:
             back()
-        else:  # an interrupt: it comes after all
+        else:  # complete the change after an interrupt
             for leaf, value in renewed:
                 leaf._cell.renew(leaf, value)
         raise
 
 
 class Hand(NamedTuple):
-    """A leaf, as one that remembers the value it is held at: ``None`` if it is not held."""
+    """The held value of a leaf as a memory; ``None`` if the leaf is not held."""
 
     leaf: Any
 
     @property
     def memory(self) -> dict[str, float | None]:
-        """The value that is held."""
+        """The held value."""
         return {"held": self.leaf.held}
 
     def remember(self, memory: Mapping[str, float | None]) -> None:
-        """Hold a value, or release it."""
+        """Hold a value, or release the leaf."""
         leaf, before, fresh = self.leaf, self.leaf.held, self.leaf._cell.fresh
         if memory["held"] != before:
             put, back = partial(leaf.keep_held, memory["held"]), partial(leaf.keep_held, before)
             remember((leaf,), put, back)
-            leaf._cell.fresh = fresh  # nobody has said how far the run is
+            leaf._cell.fresh = fresh  # holding a value is not an update
 
 
 def hold_all(held: Mapping[Any, float | None]) -> None:
-    """Hold every leaf at its value, or release it for ``None``; or change none of them."""
+    """Hold each leaf at its value, or release it for ``None``; on an error change none."""
     load_all((leaf, None, [(Hand(leaf), {"held": value})]) for leaf, value in held.items())
     for leaf in held if mlx_protocol.is_tracing() else ():
         words.warn(words.UPDATED_IN_TRACE.format(name=repr(leaf)))
 
 
 def listeners_of(leaves: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the scalars in some leaves that observe metrics, each once."""
+    """Return the scalars that observe metrics in some leaves, each once."""
     return tuple({id(one): one for leaf in leaves for one in leaf.listeners}.values())
 
 
 def observe_all(name: str, leaves: Iterable[Any], metric: checks.Measured) -> None:
-    """Tell every listener in some leaves a metric, or none if one of them fails."""
+    """Pass a metric to every listener in some leaves, or to none if one of them fails."""
     leaves = tuple(leaves)
     if not listeners_of(leaves):
-        way_out = "ReduceOnPlateau, Greedy and ThresholdSwitch observe metrics."
+        way_out = "Use one that observes metrics, such as ReduceOnPlateau."
         checks.fail("a scalar that observes a metric", "an adaptive one", name, way_out)
     number = checks.metric(metric)
     hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf._cell.progress, 1.0))]
