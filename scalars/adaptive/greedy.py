@@ -126,5 +126,5 @@ class Greedy(Adaptive):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         return ()

@@ -111,7 +111,7 @@ class ReduceOnPlateau(Adaptive):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         value: Any = self.value
         return value.edges  # type: ignore[no-any-return]
 
@@ -189,6 +189,6 @@ class NewBob(Adaptive):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         value: Any = self.value
         return value.edges  # type: ignore[no-any-return]

@@ -119,7 +119,7 @@ class ThresholdSwitch(Adaptive):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         scalars: Any = self.scalars
         return tuple(sorted({edge for one in scalars for edge in one.edges}))
 

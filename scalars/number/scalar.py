@@ -429,7 +429,7 @@ class ScheduledScalar(Conversions):
             if frozen and mlx_protocol.is_tracing() and mlx_protocol.is_placeholder(step):
                 if any(leaf.changes for leaf in frozen):
                     raise ValueError(words.BLIND.format(name=repr(self)))
-                return mx.array(float(self))  # a new array, as mx.compile cannot return a constant
+                return mx.array(float(self))  # mx.compile cannot return an array from outside
         return self.array
 
     def _beside(self, array: mx.array) -> float | mx.array:

@@ -1,10 +1,10 @@
-"""The schedules: pure maps of the progress of a run to a value.
+"""The schedules: pure functions from the progress of a run to a value.
 
-Coming from another library? What is called on the left is written as on the right, for a
-run of T steps, where s is the first or the highest rate, e the last, w the steps of a
-warm-up, n a number of steps, g a factor and k a power. Progress is step / T, or what the
-``Horizon`` in the row says. ``python -m scalars from "transformers get_wsd"`` shows the rows
-with these words::
+The table is for users of other libraries: the call on the left gives the same values as the
+schedule on the right, in a run of T steps. Here s is the first or the highest rate, e the last
+one, w the number of warm-up steps, n a number of steps, g a factor and k an exponent. Progress
+is step / T, or that of the ``Horizon`` in the row. ``python -m scalars from "transformers
+get_wsd"`` prints the rows that contain these words::
 
     PyTorch | ConstantLR(opt, g, n) | Sequence([s * g, s], [n / T])
     PyTorch | LinearLR(opt, g, 1.0, T) | Linear(s * g, s)
@@ -208,14 +208,14 @@ with these words::
     OLMo-core | CosWithWarmupAndLinearDecay(warmup=w, decay=n, decay_fraction=None).get_lr(s, t, T) | Sequence([Warmup(Truncated(CosineAnnealing(s, 0.1 * s), (T - n - w) / (T - w)), w / (T - n)), Linear(CosineAnnealing(s, 0.1 * s).at((T - n - w) / (T - w)), 0)], [(T - n) / T])
     OLMo-core | ExponentialScheduler(lr_min=e).get_lr(s, t, T) | Exponential(e, s)
 
-Where the rates fall by a factor g at each step, ``s * g ** Linear(0, T)`` serves runs of any
-length; ``Exponential(s, s * g**T)`` is the same until g**T is too small for a float. Beyond the
-last step the value at 1 holds here. Keras's ``PiecewiseConstantDecay`` keeps the old value at
-a boundary and timm's ``MultiStepLRScheduler`` changes a step early: hence the numbers in
-their rows. The cosines of PyTorch, transformers and fvcore rise again after step T; timm's
-tanh jumps to its end there.
+For rates that are multiplied by a factor g at each step, ``s * g ** Linear(0, T)`` works for runs
+of any length; ``Exponential(s, s * g**T)`` is the same until g**T is too small for a float. After
+the last step, schedules here keep the value at progress 1, while the cosines of PyTorch,
+transformers and fvcore rise again and timm's tanh jumps to its end. The rows of Keras's
+``PiecewiseConstantDecay`` and timm's ``MultiStepLRScheduler`` shift the boundaries, as the former
+keeps the old value at a boundary and the latter changes one step early.
 
-What metrics drive is in none of these rows. PyTorch's ``ReduceLROnPlateau``, transformers'
-"greedy" and SpeechBrain's NewBob are ``ReduceOnPlateau``, ``Greedy`` and ``NewBob``, whose help
-also says how Keras and PaddlePaddle count.
+Schedules that depend on metrics are not in the table: PyTorch's ``ReduceLROnPlateau``,
+transformers' "greedy" and SpeechBrain's NewBob are ``ReduceOnPlateau``, ``Greedy`` and ``NewBob``
+here. Their help also covers Keras and PaddlePaddle.
 """

@@ -124,7 +124,7 @@ class Polynomial(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         count = math.ceil(1 / self.cycle - HOST_TOLERANCE)
         return inner([i * self.cycle for i in inner_spans(count)])
 

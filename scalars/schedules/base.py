@@ -1,4 +1,4 @@
-"""What every schedule is: a frozen dataclass with a formula."""
+"""The base class of schedules: a frozen dataclass with a formula."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 else:
 
     def dataclass_transform(**_: bool) -> Any:
-        """Mean nothing outside of type checkers: it came with Python 3.11."""
+        """Do nothing at run time: only type checkers use it, and Python 3.10 lacks it."""
         return lambda decorated: decorated
 
 
 @cache
 def field_checks(schedule: type[Schedule]) -> dict[str, tuple[Check, ...]]:
     """Return the checks that a schedule's ``Annotated`` fields declare, by field."""
-    # Only the fields: the annotations of the base classes are for type checkers. They
-    # may be texts; the formula knows the names that they use.
+    # Only of the fields, as the other annotations are for type checkers. Annotations may be
+    # strings, which are evaluated with the globals of ``value_at``.
     own = type("Own", (), {"__annotations__": {f.name: f.type for f in schedule._fields()}})
     hints = get_type_hints(own, schedule.value_at.__globals__, include_extras=True)
     return {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
@@ -33,21 +33,21 @@ def field_checks(schedule: type[Schedule]) -> dict[str, tuple[Check, ...]]:
 
 @dataclass_transform(eq_default=False, frozen_default=True)
 class Schedule(Leaf):
-    """The base of the schedules: a scalar whose value is a function of the progress.
+    """The base class of schedules: a scalar whose value is a function of the progress.
 
-    A subclass declares its arguments as the fields of a dataclass, annotated with
-    the checks of ``scalars.checks`` (``Real``, ``Positive``, ``Fraction``, ``Count``
-    and others; a field that is annotated otherwise is not checked), and writes ``value_at``.
-    Its signature, checks, repr, pickle and copy follow. It cannot be changed after it is
-    made: ``dataclasses.replace`` makes a changed one.
+    A subclass declares its arguments as the fields of a dataclass, annotated with the checks
+    of ``scalars.checks`` (``Real``, ``Positive``, ``Fraction``, ``Count`` and others; a field
+    with another annotation is not checked), and defines ``value_at``. The signature, checks,
+    repr, pickle and copy are derived from them. A schedule is immutable:
+    ``dataclasses.replace`` returns a changed copy.
 
-    ``value_at`` is given a float, a NumPy array or an ``mx.array``; operators serve all
+    ``value_at`` receives a float, a NumPy array or an ``mx.array``. Operators support all
     three, and so do ``scalars.exp``, ``log``, ``sqrt``, ``sin``, ``cos``, ``tanh``, ``floor``,
     ``minimum``, ``maximum`` and ``clip``.
 
-    Where the value jumps or turns, say so in a property ``edges``: progresses between 0 and
-    1. If between any two of them the value only rises or only falls, set ``monotone_pieces =
-    True``: then its range is known, and comparisons in a compiled function can be answered.
+    If the value jumps or turns, define a property ``edges`` with the progresses between 0 and
+    1 where it does. If the value is monotone between any two of them, set ``monotone_pieces =
+    True``: its range is then known, and it can be compared in compiled functions.
 
     Example:
         >>> from scalars import Schedule
@@ -82,31 +82,31 @@ class Schedule(Leaf):
         self._cell = self._make_cell()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field while the schedule is made, and never after it."""
+        """Set a field during initialization; raise after it."""
         if "_cell" in self.__dict__:
-            way_out = f"dataclasses.replace(schedule, {name}=...) makes a changed one"
+            way_out = f"use dataclasses.replace(schedule, {name}=...), which returns a changed copy"
             raise FrozenInstanceError(f"cannot change {name} of {type(self).__name__}: {way_out}")
         super().__setattr__(name, value)
 
     monotone_pieces: ClassVar[bool] = False
-    """Whether the value only rises or falls between two ``edges``, if what is inside does."""
+    """Whether the value is monotone between two ``edges``, if the scalars in the fields are."""
 
     def __dir__(self) -> list[str]:
-        """Return what a user calls, and the fields."""
+        """Return the names that are shown, and the fields."""
         return sorted({*super().__dir__(), *self._arguments()})
 
     @cached_property
     def monotone(self) -> bool:
-        """Whether the value only rises or only falls between two edges: its range is known then."""
+        """Whether the value is monotone between any two edges, so that its range is known."""
         inside = [one for value in self._arguments().values() for one in _scalars_in(value)]
         return self.monotone_pieces and all(one.monotone for one in inside)
 
     def __delattr__(self, name: str) -> None:
-        """Refuse to be changed."""
+        """Raise, as a schedule is immutable."""
         raise FrozenInstanceError(f"cannot delete {name} of {type(self).__name__}")
 
     def check_together(self) -> None:
-        """Check what concerns several fields; they are checked one by one before."""
+        """Check conditions between several fields, each of which has passed its own checks."""
 
     def _find_listeners(self) -> tuple[Any, ...]:
         inside = [one for value in self._arguments().values() for one in _scalars_in(value)]
@@ -118,19 +118,19 @@ class Schedule(Leaf):
         except TypeError as error:
             if " must be " in str(error):
                 raise
-            rule, way_out = "a number at progress 0", "Check the types of its arguments."
+            rule, way_out = "a number at progress 0", "Check the types of the arguments."
             return checks.fail(f"the value of {self!r}", rule, error, way_out, wrong_type=True)
 
     def __repr__(self) -> str:
-        """Return the call that makes this schedule; what has its default is left out.
+        """Return the call that makes this schedule, without arguments that have their default.
 
-        A function shows its name.
+        A function is shown by its name.
         """
         shown = [f"{name}={_shown(value)}" for name, value in self.given().items()]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def given(self) -> dict[str, Any]:
-        """Return the arguments that are not their defaults, by name."""
+        """Return the arguments that differ from their defaults, by name."""
         values = [(f, getattr(self, f.name)) for f in self._fields()]
         return {f.name: value for f, value in values if value != f.default}
 
@@ -142,7 +142,7 @@ class Schedule(Leaf):
         return fields(cast("Any", cls))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the arguments and the progress: an independent schedule."""
+        """Copy and pickle the arguments and the state, as an independent schedule."""
         return _restore, (type(self), self._arguments(), self.state_dict())
 
 
@@ -164,6 +164,6 @@ def _shown(value: Any) -> str:
 
 
 def _scalars_in(value: Any) -> list[ScheduledScalar]:
-    """Return the scalars in a field: one, or those in a tuple."""
+    """Return the scalars in the value of a field, which may be a tuple."""
     items = value if isinstance(value, tuple) else (value,)
     return [item for item in items if isinstance(item, ScheduledScalar)]

@@ -98,7 +98,7 @@ class Sequence(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         schedules: Any = self.schedules
         return edges_of_spans(self.boundaries, schedules)
 
@@ -195,7 +195,7 @@ class Warmup(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         return edges_of_spans((self.fraction,), (None, self.schedule))
 
 
@@ -259,7 +259,7 @@ class WarmupStableDecay(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         return inner(self._phase_ends())
 
     @property
@@ -345,7 +345,7 @@ class Repeat(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         schedule: Any = self.schedule
         within = (0.0, *schedule.edges)
         if self.growth == 1:
@@ -386,7 +386,7 @@ class Reversed(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         schedule: Any = self.schedule
         return tuple([1 - edge for edge in reversed(schedule.edges)])
 
@@ -438,7 +438,7 @@ class Truncated(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         schedule: Any = self.schedule
         if not (length := self.end - self.begin):
             return ()
@@ -483,7 +483,7 @@ class Staircase(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         schedule: Any = self.schedule
         count = int(1 / self.every + HOST_TOLERANCE)
         changes = [*inner_spans(count + 1)]
@@ -528,6 +528,6 @@ class Warp(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         schedule: Any = self.schedule
         return inner([edge ** (1 / self.power) for edge in schedule.edges])

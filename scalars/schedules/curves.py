@@ -1,4 +1,4 @@
-"""Curves: the ways from one value to another, by name."""
+"""Named curves from one value to another."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RISES: dict[str, Callable[[Any], Any]] = {
     "polynomial": lambda x: 1 - (1 - x) ** 2,
     "exponential": lambda x: (1 - 0.1**x) / 0.9,
 }
-"""Rises from 0 to 1; "exponential" is the one between values that differ in sign."""
+"""Curves from 0 to 1; "exponential" is only used if the sign changes or one value is 0."""
 
 
 def curve_name(name: str, value: Any) -> str:
-    """Check that ``value`` names a curve."""
+    """Check that ``value`` is the name of a curve."""
     return checks.one_of(name, value, RISES)
 
 
@@ -39,16 +39,16 @@ def mix(start: float, end: float, rise: P) -> P:
 
 
 def geometric(start: float, end: float, x: P) -> P:
-    """Return start (end / start)^x, exact at both ends but in a graph."""
+    """Return start (end / start)^x, exact at both ends, except in a graph."""
     ratio = end / start
     early: P = start * growth(ratio, x)
     if isinstance(x, mx.array):
-        return early  # the end alone may be too small for float32
+        return early  # the other form starts from end, which may be too small for float32
     return where(x < 0.5, early, end * growth(ratio, x - 1))  # type: ignore[no-any-return]
 
 
 def along(curve: str, start: float, end: float, x: P) -> P:
-    """Return the value at ``x``, from 0 to 1, on the way from ``start`` to ``end``."""
+    """Return the value on the curve from ``start`` to ``end``, at ``x`` from 0 to 1."""
     if curve == "exponential" and start * end > 0:
         return geometric(start, end, x)
     rise: P = RISES[curve](x)

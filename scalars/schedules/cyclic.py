@@ -99,7 +99,7 @@ class CosineAnnealingWarmRestarts(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         if self.cycle_mult == 1:
             count = math.ceil(1 / self.first_cycle - HOST_TOLERANCE)
             return inner([i * self.first_cycle for i in inner_spans(count)])
@@ -161,7 +161,7 @@ class Cyclic(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         count = math.ceil(1 / self.cycle - HOST_TOLERANCE)
         starts = [0, *inner_spans(count)]
         tops = [(i + self.rise) * self.cycle for i in starts]
@@ -239,7 +239,7 @@ class OneCycle(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         return inner(self._phase_ends())
 
     def _phase_ends(self) -> tuple[float, ...]:

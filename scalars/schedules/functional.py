@@ -1,4 +1,4 @@
-"""Schedules that are a function of the user."""
+"""A schedule that is defined by a function of the user."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ WAY_OUT = "Return a number for every progress from 0 to 1."
 
 
 class LambdaValue(Schedule):
-    r"""Follow a function of the progress.
+    r"""Compute the value with a function of the progress.
 
     .. math:: v(p) = f(p)
 
-    The function is called with a progress in [0, 1]: above 1 the value at 1 holds.
-    It must be pure. To be evaluated inside a graph (``at`` of an ``mx.array``) it must
-    use operators, or functions of this package, which also serve a float in double
-    precision: ``scalars.cos``, not ``math.cos``.
+    The function is called with a progress in [0, 1]; above 1 the value stays that at 1.
+    It must be pure. For ``at`` of an ``mx.array`` it must use operators or functions of this
+    package, such as ``scalars.cos`` in place of ``math.cos``. These also accept floats and
+    compute in double precision.
 
     Args:
-        function: A function from a progress to a finite real number. It cannot be
-            pickled if it is a ``lambda``; a function of a module can.
+        function: A function from a progress to a finite real number. The schedule can be
+            pickled if the function is defined in a module, but not if it is a ``lambda``.
 
     Raises:
-        TypeError: ``function`` cannot be called, or, at some progress, gives
-            something else than a number.
-        ValueError: At some progress it gives infinity or NaN.
+        TypeError: ``function`` is not callable, or returns something other than a number.
+        ValueError: ``function`` returns infinity or NaN.
 
     Example:
         >>> from scalars import LambdaValue
@@ -55,13 +54,13 @@ class LambdaValue(Schedule):
         if isinstance(progress, mx.array):
             value = self.function(progress)
             if not isinstance(value, (mx.array, AnyReal)):
-                way_out = "Use operators and MLX functions, which serve an mx.array."
+                way_out = "Use operators and MLX functions, which accept an mx.array."
                 checks.fail("function(progress)", "an mx.array", value, way_out, wrong_type=True)
             return value  # type: ignore[return-value]
         return self._numbers_at(progress, library(progress))  # type: ignore[no-any-return]
 
     def _numbers_at(self, progress: Any, numpy: Any) -> Any:
-        """Return the values at a NumPy array: by one call, if it gives what calls for floats do."""
+        """Return the values at a NumPy array, with one call if it agrees with calls on floats."""
         flat = progress.ravel()
         some = slice(None, None, max(1, flat.size // 4))
         expected = numpy.array([self._number_at(p) for p in flat[some].tolist()])
@@ -80,7 +79,7 @@ class LambdaValue(Schedule):
     def _number_at(self, progress: float) -> float:
         value = self.function(progress)
         if not isinstance(value, AnyReal) and getattr(value, "ndim", None) == 0:
-            value = value.item()  # an array of MLX or NumPy
+            value = value.item()  # a scalar array of MLX or NumPy
         name = f"function(progress) of LambdaValue at progress {progress!r}"
         if isinstance(value, bool) or not isinstance(value, AnyReal):
             checks.fail(name, "a real number", value, WAY_OUT, wrong_type=True)

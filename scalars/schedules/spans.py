@@ -18,42 +18,42 @@ GRAPH_TOLERANCE = 1e-6
 
 
 def tolerance(progress: Any) -> float:
-    """Return how long before a boundary it counts as reached, to allow for rounding.
+    """Return how far before a boundary it counts as reached, to allow for rounding.
 
-    The steps of a run of a million are 1e-6 apart, and 0.1 * 3 is not 0.3. In a graph,
-    in float32, those of a run of a hundred thousand are told apart.
+    With floats, as 0.1 * 3 is not 0.3, and the steps in a run of a million are 1e-6 apart. A
+    graph computes in float32, which separates the steps in a run of a hundred thousand.
     """
     return GRAPH_TOLERANCE if isinstance(progress, mx.array) else HOST_TOLERANCE
 
 
 def clipped(x: Any) -> Any:
-    """Return ``x``, kept from 0 to 1."""
-    if isinstance(x, HOST):  # by the shortest way, as below: it is what an update takes
+    """Return ``x`` clipped to [0, 1]."""
+    if isinstance(x, HOST):  # the fast path of updates, as in the functions below
         return 0.0 if x < 0.0 else min(x, 1.0)
     return minimum(maximum(x, 0.0), 1.0)
 
 
 def local(progress: Any, begin: float, end: float) -> Any:
-    """Return how much of the span from ``begin`` to ``end`` is done, from 0 to 1."""
+    """Return the fraction of the span from ``begin`` to ``end`` that is done, from 0 to 1."""
     if begin == end:
         return 0.0 * progress
     done = progress - begin
     if isinstance(progress, HOST):
         return min(done / (end - begin), 1.0) if done > 1e-15 else 0.0
-    # What rounding leaves of a difference of equal numbers: 1 - 0.77 is not 0.23.
+    # Up to 1e-15 is rounding in a difference that should be 0: 1 - 0.77 is not 0.23.
     return clipped(where(done > 1e-15, done, 0.0 * done) / (end - begin))
 
 
 def span_at(progress: float, boundaries: Sequence[float]) -> int:
-    """Return how many boundaries are reached."""
+    """Return the number of boundaries that have been reached."""
     return bisect_right(boundaries, progress + HOST_TOLERANCE)
 
 
 def piecewise(progress: P, boundaries: Sequence[float], piece: Callable[[int, P], P]) -> P:
-    """Return ``piece(i, progress in its span)`` where ``i`` boundaries are reached.
+    """Return ``piece(i, progress in its span)`` where ``i`` boundaries have been reached.
 
-    A boundary belongs to the piece after it; the last piece ends with the run. On the host
-    one piece is evaluated; over an array all are, and each element takes its own.
+    A boundary belongs to the piece after it; the last piece ends with the run. For a float
+    one piece is evaluated; for an array all pieces are, and each element selects its own.
     """
     edges = (0.0, *boundaries, 1.0)
     if isinstance(progress, HOST):
@@ -67,17 +67,17 @@ def piecewise(progress: P, boundaries: Sequence[float], piece: Callable[[int, P]
 
 
 def reached(progress: Any, every: float) -> Any:
-    """Return how many multiples of ``every`` are reached."""
+    """Return the number of multiples of ``every`` that have been reached."""
     if isinstance(progress, HOST):
         return math.floor((progress + HOST_TOLERANCE) / every)
     return floor((progress + tolerance(progress)) / every)
 
 
 def equal_spans(progress: Any, length: float) -> tuple[Any, Any]:
-    """Return the index of the span that holds ``progress``, and how much of it is done.
+    """Return the index of the span at ``progress``, and the fraction of it that is done.
 
-    Spans of ``length`` follow each other; the last one may be cut off. One that ends
-    with the run is done at progress 1: no other begins there.
+    Spans of ``length`` follow each other; the end of the run may cut the last one. If a span
+    ends with the run, it is complete at progress 1, and no other span begins there.
     """
     spans, last = _counted(length)
     if isinstance(progress, HOST):
@@ -89,7 +89,7 @@ def equal_spans(progress: Any, length: float) -> tuple[Any, Any]:
 
 @lru_cache
 def _counted(length: float) -> tuple[float, int]:
-    """Return how many spans of a length are in a run, and the number of the last one."""
+    """Return the number of spans of a length in a run, and the index of the last one."""
     spans = 1 / length
     if abs(spans - round(spans)) < HOST_TOLERANCE * spans:
         spans = round(spans)  # 1 / (1 / 49) is not 49
@@ -97,7 +97,7 @@ def _counted(length: float) -> tuple[float, int]:
 
 
 def stretched(progress: Any, length: float) -> Any:
-    """Return how much is done of the shortest multiple of ``length`` that has not been passed."""
+    """Return ``progress`` over the smallest multiple of ``length`` that is not below it."""
     if isinstance(progress, HOST):
         return min(progress / (length * max(1, math.ceil((progress - HOST_TOLERANCE) / length))), 1)
     spans = maximum(-floor((tolerance(progress) - progress) / length), 1)
@@ -105,9 +105,9 @@ def stretched(progress: Any, length: float) -> Any:
 
 
 def growing_spans(count: float, growth: float) -> tuple[float, ...]:
-    """Return where spans end of which each is ``growth`` times as long as the one before.
+    """Return the ends of spans, each ``growth`` times as long as the one before.
 
-    ``count`` of them fill the run. The last one may be a part, and then ends after the run.
+    ``count`` spans fill the run. If ``count`` is not whole, the last one ends after the run.
     """
     whole = math.ceil(count - HOST_TOLERANCE)
     longest = whole - 1 if growth > 1 else 0
@@ -118,10 +118,10 @@ def growing_spans(count: float, growth: float) -> tuple[float, ...]:
 
 
 def span_of(progress: Any, ends: Sequence[float]) -> tuple[Any, Any]:
-    """Return the index of the span that holds ``progress``, and how much of it is done.
+    """Return the index of the span at ``progress``, and the fraction of it that is done.
 
-    The spans follow each other and end where ``ends`` says, the last one at the end of the
-    run or after it. As with equal spans, no other begins at progress 1.
+    The spans follow each other and end at ``ends``, the last one at the end of the run or
+    after it. As in ``equal_spans``, no span begins at progress 1.
     """
     if isinstance(progress, HOST):
         n = bisect_right(ends, progress + HOST_TOLERANCE, 0, len(ends) - 1)
@@ -145,20 +145,23 @@ MOST_SPANS = 256
 
 
 def inner(edges: Iterable[float]) -> tuple[float, ...]:
-    """Return edges that lie inside of the run, each once."""
+    """Return the edges between 0 and 1, sorted, each once."""
     return tuple(sorted({edge for edge in edges if 0 < edge < 1}))
 
 
 def inner_spans(count: int) -> Sequence[int]:
-    """Return the spans from the second on by number, of many only the first and the last ones.
+    """Return the indices of the spans after the first one; of many, only those near the ends.
 
-    Spans that repeat with a factor have their least and largest values there.
+    Spans that repeat with a factor have their smallest and largest values there.
     """
     return range(1, count) if count <= MOST_SPANS else (1, 2, count - 3, count - 2, count - 1)
 
 
 def edges_of_spans(boundaries: Sequence[float], pieces: Sequence[Any]) -> tuple[float, ...]:
-    """Return boundaries, and the edges of what runs between them (``None``: none) moved there."""
+    """Return boundaries, and the edges of the pieces between them mapped to their spans.
+
+    A piece that is ``None`` has no edges.
+    """
     ends = (0.0, *boundaries, 1.0)
     moved = [
         begin + (end - begin) * edge

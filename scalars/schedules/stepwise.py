@@ -1,4 +1,4 @@
-"""Schedules that change at boundaries, or between points."""
+"""Schedules that change at boundaries, or interpolate between points."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .spans import HOST_TOLERANCE, inner, inner_spans, piecewise, reached
 
 
 def milestones(name: str, value: Any) -> tuple[float, ...]:
-    """Check that ``value`` holds fractions of the run in order, at least one."""
+    """Check that ``value`` has at least one fraction of the run, in increasing order."""
     if not (numbers := checks.boundaries(name, value)):
-        checks.fail(name, "at least one fraction of the run", value, "Pass [0.5, 0.75].")
+        checks.fail(name, "at least one fraction of the run", value, "Pass a list such as [0.5].")
     return numbers
 
 
 def numbers(name: str, value: Any) -> tuple[float, ...]:
-    """Check that ``value`` holds finite real numbers, at least one."""
+    """Check that ``value`` has at least one number, and only finite real ones."""
     if not (items := checks.each(name, value, checks.real)):
-        checks.fail(name, "at least one number", value, "Pass [number, ...].")
+        checks.fail(name, "at least one number", value, "Pass a list such as [16, 32].")
     return items
 
 
@@ -32,32 +32,32 @@ def pair(name: str, value: Any) -> tuple[float, float]:
     """Check that ``value`` is a progress and a number."""
     items = checks.sequence(name, value)
     if len(items) != 2:
-        checks.fail(name, "a pair of numbers", value, "Write (progress, value).")
+        checks.fail(name, "a pair of numbers", value, "Pass a pair (progress, value).")
     progress = checks.fraction(f"the progress in {name}", items[0])
     return progress, checks.real(f"the value in {name}", items[1])
 
 
 def pairs(name: str, value: Any) -> tuple[tuple[float, float], ...]:
-    """Check that ``value`` holds (progress, value) pairs, at least two, in order."""
+    """Check that ``value`` has at least two (progress, value) pairs, in order of progress."""
     points = checks.each(name, value, pair)
     if len(points) < 2 or any(a[0] > b[0] for a, b in pairwise(points)):
-        rule = "at least two pairs, of a progress that does not decrease"
-        checks.fail(name, rule, value, "Give them in order.")
+        rule = "at least two (progress, value) pairs in order of their progress"
+        checks.fail(name, rule, value, "Sort the pairs, or add one.")
     return points
 
 
 class StepDecay(Schedule):
-    r"""Multiply by a factor at equal distances.
+    r"""Multiply the value by a factor at equal intervals.
 
     .. math:: v(p) = s\, f^{\lfloor p / d \rfloor}
 
     The value is ``start`` at progress 0 and changes exactly at each multiple of
-    ``every``, at progress 1 too if it is one; then it stays.
+    ``every``, including progress 1 if it is a multiple. After progress 1 it is constant.
 
     Args:
-        start: Value at progress 0.
-        factor: The factor f at each step.
-        every: The distance d, a fraction of the run above 0 and up to 1.
+        start: The value at progress 0.
+        factor: The factor f at each change.
+        every: The interval d, a fraction of the run from 1e-6 to 1.
 
     Raises:
         ValueError: An argument is infinite or NaN, or ``every`` is out of its range.
@@ -69,7 +69,7 @@ class StepDecay(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.499, 0.5, 1)]
         [1.0, 1.0, 0.1, 0.01]
 
-    PyTorch's ``StepLR``, MLX's ``step_decay``.
+    The same as PyTorch's ``StepLR`` and MLX's ``step_decay``.
     """
 
     start: Real
@@ -84,26 +84,26 @@ class StepDecay(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         count = int(1 / self.every + HOST_TOLERANCE)
         return tuple([i * self.every for i in inner_spans(count + 1) if i * self.every < 1])
 
 
 class MultiStepDecay(Schedule):
-    r"""Multiply by a factor at each milestone.
+    r"""Multiply the value by a factor at each milestone.
 
     .. math:: v(p) = s\, f^{n}, \qquad n = \#\{m : m \le p\}
 
-    At a milestone the new value holds. One that is there twice counts twice.
+    At a milestone the value is the new one. A milestone given twice counts twice.
 
     Args:
         start: The value before the first milestone.
         factor: The factor f at each milestone.
-        milestones: Fractions of the run in order, at least one.
+        milestones: At least one fraction of the run, in increasing order.
 
     Raises:
-        ValueError: A number is infinite or NaN, or ``milestones`` are not in order, not
-            in [0, 1] or none.
+        ValueError: A number is infinite or NaN, or ``milestones`` is empty, not in order or
+            not in [0, 1].
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -112,7 +112,7 @@ class MultiStepDecay(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.5, 0.75, 1)]
         [1.0, 0.1, 0.01, 0.01]
 
-    PyTorch's ``MultiStepLR``.
+    The same as PyTorch's ``MultiStepLR``.
     """
 
     start: Real
@@ -122,7 +122,7 @@ class MultiStepDecay(Schedule):
     monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
-        """Return start factor^(milestones reached)."""
+        """Return start factor^(number of milestones reached)."""
 
         def piece(i: int, p: P) -> P:
             return self.start * self.factor**i + 0 * p
@@ -131,25 +131,26 @@ class MultiStepDecay(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         return inner(self.milestones)
 
 
 class PiecewiseConstant(Schedule):
-    r"""Take one value after the other.
+    r"""Take one value after another, each between two boundaries.
 
     .. math:: v(p) = v_n, \qquad n = \#\{b : b \le p\}
 
-    At a boundary the new value holds. Whole numbers stay whole: ``int(s)``.
+    At a boundary the value is the new one. ``int(scalar)`` of a whole number is exact.
 
     Args:
-        values: Numbers, at least one.
-        boundaries: Where the next value begins, one fewer than values: fractions of the
-            run in order, from 0 to 1. A value between two that are equal is left out.
+        values: At least one number.
+        boundaries: The progresses at which the next value begins, one fewer than values:
+            fractions of the run in increasing order. A value between two equal boundaries
+            is skipped.
 
     Raises:
-        ValueError: A value is infinite or NaN, or ``boundaries`` are not such fractions,
-            or not one fewer.
+        ValueError: A value is infinite or NaN, or ``boundaries`` has the wrong length, is
+            not in order or not in [0, 1].
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -158,48 +159,48 @@ class PiecewiseConstant(Schedule):
         >>> [int(batch_size.update(p)) for p in (0, 0.5, 0.75, 1)]
         [16, 32, 64, 64]
 
-    Keras's ``PiecewiseConstantDecay`` (which keeps the old value at a boundary) and
-    fvcore's ``MultiStepParamScheduler``.
+    The same as fvcore's ``MultiStepParamScheduler``, and as Keras's ``PiecewiseConstantDecay``,
+    except that Keras keeps the old value at a boundary.
     """
 
     values: Annotated[Sequence[float], numbers]
     boundaries: Boundaries
 
     def check_together(self) -> None:
-        """Check that there is a boundary between any two values."""
+        """Check that there is a boundary between each two values."""
         checks.one_fewer("boundaries of PiecewiseConstant", self.boundaries, self.values, "values")
 
     monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
-        """Return the value whose span holds ``progress``."""
+        """Return the value at ``progress``."""
         values: Any = self.values
         return piecewise(progress, self.boundaries, lambda i, p: values[i] + 0 * p)
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         return inner(self.boundaries)
 
 
 class PiecewiseInterpolate(Schedule):
-    r"""Go from point to point.
+    r"""Interpolate between points.
 
     .. math:: v(p) = v_i + (v_{i+1} - v_i)\, g\left(\frac{p - p_i}{p_{i+1} - p_i}\right)
         \qquad p_i \le p < p_{i+1}
 
-    Before the first point its value holds, after the last one the last one's. Between two
-    points at the same progress the value jumps; there the later one's holds.
+    Before the first point the value is that of the first point, and after the last point that
+    of the last one. Between two points at the same progress the value jumps to the later one.
 
     Args:
-        points: (progress, value) pairs, at least two, in the order of their progress, which
-            is in [0, 1].
-        curve: The way between two points: "linear", "cosine", "one_minus_sqrt",
+        points: At least two (progress, value) pairs, in order of their progress, which is in
+            [0, 1].
+        curve: The curve between two points: "linear", "cosine", "one_minus_sqrt",
             "smoothstep", "polynomial" or "exponential". Default: ``"linear"``.
 
     Raises:
-        ValueError: A number is infinite or NaN, a progress is out of [0, 1] or decreases,
-            there are fewer than two points, or no curve of that name.
+        ValueError: A number is infinite or NaN, a progress is out of [0, 1] or out of order,
+            there are fewer than two points, or the curve is unknown.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -208,7 +209,7 @@ class PiecewiseInterpolate(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.1, 0.2, 0.6, 1)]
         [0.0, 0.5, 1.0, 0.75, 0.5]
 
-    ignite's ``PiecewiseLinear``, optax's ``piecewise_interpolate_schedule``.
+    The same as ignite's ``PiecewiseLinear`` and optax's ``piecewise_interpolate_schedule``.
     """
 
     points: Annotated[Sequence[tuple[float, float]], pairs]
@@ -217,7 +218,7 @@ class PiecewiseInterpolate(Schedule):
     monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
-        """Return the value on the way between the points around ``progress``."""
+        """Return the value on the curve between the points around ``progress``."""
         progresses = [point[0] for point in self.points]
         ends = [point[1] for point in (self.points[0], *self.points, self.points[-1])]
 
@@ -228,5 +229,5 @@ class PiecewiseInterpolate(Schedule):
 
     @property
     def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value only rises or only falls."""
+        """The progresses between which the value is monotone."""
         return inner([progress for progress, _ in self.points])
