@@ -1,1 +1,1 @@
-"""Scalars that are driven by what training gives: metrics and overflows."""
+"""Scalars that metrics and overflows change during training."""

@@ -1,4 +1,4 @@
-"""What every scalar that observes metrics is: a schedule with a memory."""
+"""The base class of scalars that observe metrics: a schedule with a memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ThresholdMode = Annotated[str, lambda name, value: checks.one_of(name, value, ("
 def improves(
     metric: float, best: float | None, mode: str, threshold: float, threshold_mode: str
 ) -> bool:
-    """Return whether a metric is better than the best so far, if there is one, as in PyTorch."""
+    """Return whether a metric improves on the best so far, if any, by PyTorch's rule."""
     if not math.isfinite(metric) or best is None:
         return math.isfinite(metric)
     margin = threshold if mode == "max" else -threshold
@@ -33,35 +33,35 @@ def improves(
 
 
 class Adaptive(Schedule):
-    """A schedule that metrics change: its value follows from the progress and a memory.
+    """A schedule that metrics change: its value depends on the progress and on a memory.
 
-    A subclass declares its arguments as a schedule does, writes ``value_at``, which reads
-    ``count``, and says in ``after`` what a metric makes of the memory. Wherever it is
-    nested, ``observe`` changes the values of all that are made of it.
+    A subclass declares its arguments like a schedule, defines ``value_at``, which reads
+    ``count``, and returns the next memory in ``after``. ``observe`` also updates the values
+    of all scalars that contain it.
     """
 
     for_users: ClassVar[tuple[str, ...]] = ("memory",)
     at_first: ClassVar[Mapping[str, int | None]]
-    """The memory before the first metric: counts, and ``None`` for what is no number yet."""
+    """The memory before the first metric: counts, and ``None`` for numbers not known yet."""
     waits_for_warmup: ClassVar[bool] = False
-    """Whether a ``Warmup`` that it is in keeps it from counting metrics until it is over."""
+    """Whether it ignores metrics during a ``Warmup`` that contains it."""
     counted: ClassVar[str]
-    """The key of the memory that the value follows from: mostly a count."""
+    """The key in the memory that the value depends on, usually a count."""
 
     def __post_init__(self) -> None:
         self.memory: Memory = dict(self.at_first)
-        """What is remembered of the metrics, in plain numbers."""
+        """The state that results from the observed metrics, in plain numbers."""
         self.owners: WeakSet[Leaf] = WeakSet()
-        """The schedules that this one is in, at any depth, and itself."""
+        """This schedule and all schedules that contain it."""
         super().__post_init__()
 
     @property
     def count(self) -> Any:
-        """The number in the memory that the value follows from."""
+        """The number in the memory that the value depends on."""
         return SUPPOSED.get().get(id(self), self.memory)[self.counted]
 
     def counts(self, memory: Memory) -> Any:
-        """Return what the value follows from: where it is the same, no value has changed."""
+        """Return the part of a memory that the value depends on."""
         return memory[self.counted]
 
     def _find_listeners(self) -> tuple[Any, ...]:
@@ -74,16 +74,16 @@ class Adaptive(Schedule):
     @property
     @abstractmethod
     def possible(self) -> Sequence[Memory]:
-        """Memories between which all values lie."""
+        """Memories whose values include the smallest and the largest one."""
 
     def remember(self, memory: Memory) -> None:
-        """Take a memory, and give new values to all that are made of this scalar."""
+        """Set the memory, and update the values of all scalars that contain this one."""
         now, before = self.memory, dict(self.memory)
         same = self.counts({**before, **memory}) == self.counts(before)
         remember(list(self.owners), lambda: now.update(memory), lambda: now.update(before), same)
 
     def checked(self, memory: Any) -> Memory:
-        """Check a memory that was saved: counts stay whole, other numbers finite."""
+        """Check a saved memory: counts must be whole numbers, other numbers finite."""
         name = f"the memory of {type(self).__name__}"
         checks.keys(name, memory, self.at_first)
         return {
@@ -99,7 +99,7 @@ class Adaptive(Schedule):
         return [math.nan if value is None else value for value in self.memory.values()]
 
     def memory_of(self, numbers: Iterator[float]) -> Memory:
-        """Return the memory whose ``numbers`` come next, not checked."""
+        """Return the memory from the next ``numbers`` of an iterator, unchecked."""
         memory: Memory = {}
         for key, first in self.at_first.items():
             number = next(numbers, math.nan)

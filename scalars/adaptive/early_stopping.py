@@ -1,4 +1,4 @@
-"""The signal to stop training when a metric has not improved for some time."""
+"""A signal to stop training when a metric has stopped improving."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from .base import Adaptive, Memory, Mode, ThresholdMode, improves
 
 
 class EarlyStopping(Adaptive):
-    r"""Tell when a metric has stopped improving: 1 then, and 0 until then [1].
+    r"""Signal with 1 that a metric has stopped improving; the value is 0 before [1].
 
     .. math:: v(p) = \begin{cases} 1 & n \ge \text{patience} \\ 0 & \text{else} \end{cases}
 
-    n is the number of ``observe(metric)`` since the last improvement. The value is the same at
-    every progress. ``if stop:`` asks for it; ``improved`` says whether the last metric was the
-    best so far, ``best`` is that metric, and ``patience_left`` counts down to 0. After an
-    improvement it counts from the beginning again, so a value of 1 may become 0.
+    n is the number of calls of ``observe(metric)`` since the last improvement. The value is
+    the same at every progress. Test it with ``if stop:``. ``improved`` is whether the last
+    metric was an improvement, ``best`` is the best metric so far, and ``patience_left`` counts
+    down to 0. An improvement resets n, so that a value of 1 can return to 0.
 
-    A metric improves on the best so far as in ``ReduceOnPlateau``; the first finite one is an
-    improvement, and one that is infinite or NaN never is.
+    The rule for an improvement is that of ``ReduceOnPlateau``. The first finite metric is an
+    improvement; a metric that is infinite or NaN never is.
 
     Args:
-        patience: How many metrics in a row may fail to improve before it is time to stop, at
+        patience: The number of metrics in a row without improvement after which to stop, at
             least 1. Default: ``10``.
-        mode: "min" if a lower metric is better, "max" if a higher one. Default: ``"min"``.
-        threshold: How much better is an improvement, at least 0. Default: ``0.0``.
-        threshold_mode: "abs", or "rel", a part of the best. Default: ``"abs"``.
+        mode: "min" if lower metrics are better, "max" if higher ones are. Default: ``"min"``.
+        threshold: The least change that is an improvement, at least 0. Default: ``0.0``.
+        threshold_mode: "abs", or "rel" for a fraction of the best. Default: ``"abs"``.
 
     Raises:
-        ValueError: A number is out of its range, or a mode unknown.
+        ValueError: A number is out of its range, or a mode is unknown.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -49,9 +49,9 @@ class EarlyStopping(Adaptive):
         >>> epoch, stop.best, stop.patience_left
         (3, 2.0, 0)
 
-    On several ranks observe the metric averaged over them, so that all ranks stop together.
+    On several ranks, observe the average of the metric over them, so that all ranks stop together.
 
-    [1]: Keras's ``EarlyStopping`` and PyTorch Lightning's, with ``min_delta=threshold``.
+    [1]: ``EarlyStopping`` of Keras and PyTorch Lightning, with ``min_delta=threshold``.
     """
 
     patience: Count = 10
@@ -66,7 +66,7 @@ class EarlyStopping(Adaptive):
     counted: ClassVar = "since"
 
     def value_at(self, progress: P) -> P:
-        """Return 1 if it is time to stop, and else 0."""
+        """Return 1 to stop, or else 0."""
         return 0 * progress + float(self.count >= self.patience)
 
     def after(self, metric: float) -> Memory:
@@ -77,7 +77,7 @@ class EarlyStopping(Adaptive):
         return {"best": best, "since": since + 1}
 
     def counts(self, memory: Memory) -> bool:
-        """Return whether it is time to stop."""
+        """Return whether to stop."""
         stop: bool = memory["since"] >= self.patience
         return stop
 
@@ -94,11 +94,11 @@ class EarlyStopping(Adaptive):
 
     @property
     def patience_left(self) -> int:
-        """How many more metrics may fail to improve; at 0 it is time to stop."""
+        """The number of further metrics without improvement until the value is 1."""
         since: int = self.memory["since"]
         return max(self.patience - since, 0)
 
     @property
     def possible(self) -> Sequence[Memory]:
-        """Going on, and stopping."""
+        """The memories of the values 0 and 1."""
         return [{**self.at_first, "since": n} for n in (0, self.patience)]

@@ -1,4 +1,4 @@
-"""A value that is raised while a metric improves, and lowered while it does not."""
+"""A value that increases while a metric improves, and decreases while it does not."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from .base import Adaptive, Memory, Mode, ThresholdMode, improves
 
 
 class Greedy(Adaptive):
-    r"""Raise a value while a metric improves, and lower it otherwise: GreedyLR [1].
+    r"""Increase a value while a metric improves, and decrease it otherwise: GreedyLR [1].
 
     .. math:: v \leftarrow \min(v / f, b) \quad \text{or} \quad v \leftarrow \max(f v, a)
 
-    where ``observe(metric)`` has seen the metric improve on its best more than ``patience``
-    times in a row, or fail to as often. After that the next ``warmup`` or ``cooldown``
-    metrics are not counted. A value that is to be lowered at the minimum ``reset_after``
-    times, and not raised between them, starts over: from ``start``, with no best. The value
-    does not depend on the progress; a metric that is infinite or NaN is never an improvement.
-    In a ``Warmup`` nothing is counted until the warm-up is over.
+    when ``observe(metric)`` has received more than ``patience`` metrics in a row that improve
+    on the best, or that do not. The next ``warmup`` metrics after an increase, or ``cooldown``
+    metrics after a decrease, are ignored. After ``reset_after`` decreases at the minimum,
+    without an increase between them, the value restarts from ``start``, and the best is
+    forgotten. The value does not depend on the progress. A metric that is infinite or NaN is
+    never an improvement. In a ``Warmup``, metrics are ignored during the warm-up.
 
     Args:
         start: The value before the first metric, often 10 times that of other schedules.
         factor: The factor f, above 0 and below 1. Default: ``0.95``.
-        patience: How many metrics in a row are let pass. Default: ``10``.
-        mode: "min" if a lower metric is better, "max" if a higher one. Default: ``"min"``.
-        threshold: How much better is an improvement, at least 0. Default: ``1e-6``.
-        threshold_mode: "rel", a part of the best, or "abs". Default: ``"abs"``.
-        cooldown: How many metrics after a fall are not counted. Default: ``0``.
-        warmup: How many metrics after a rise are not counted. Default: ``0``.
-        minimum: The least value a that a fall leads to. Default: ``1e-3``.
-        maximum: The largest value b that a rise leads to. Default: ``1.0``.
-        eps: A change that is not larger than this is left out. Default: ``1e-8``.
-        reset_after: How many falls at the minimum are let pass, at least 1.
-            Default: ``500``.
+        patience: The number of metrics in a row that change nothing. Default: ``10``.
+        mode: "min" if lower metrics are better, "max" if higher ones are. Default: ``"min"``.
+        threshold: The least change that is an improvement, at least 0. Default: ``1e-6``.
+        threshold_mode: "abs", or "rel" for a fraction of the best. Default: ``"abs"``.
+        cooldown: The number of metrics to ignore after a decrease. Default: ``0``.
+        warmup: The number of metrics to ignore after an increase. Default: ``0``.
+        minimum: The least value a of a decrease. Default: ``1e-3``.
+        maximum: The largest value b of an increase. Default: ``1.0``.
+        eps: A change must be larger than this to be made. Default: ``1e-8``.
+        reset_after: The number of decreases at the minimum after which the value restarts,
+            at least 1. Default: ``500``.
 
     Raises:
-        ValueError: A number is out of its range, a mode unknown, or ``minimum`` is above
+        ValueError: A number is out of its range, a mode is unknown, or ``minimum`` is above
             ``maximum``.
         TypeError: An argument is of the wrong type.
 
@@ -49,11 +49,11 @@ class Greedy(Adaptive):
         >>> [float(lr.observe(loss)) for loss in (3.0, 2.0, 1.0, 1.0, 1.0, 1.0)]
         [0.1, 0.2, 0.2, 0.2, 0.1, 0.1]
 
-    On several ranks observe the metric averaged over them, so that all ranks do the same.
+    On several ranks, observe the average of the metric over them, so that all ranks agree.
 
     [1]: "greedy" in Hugging Face's transformers. Balasubramanian, S. et al., 2025. GreedyLR: A
-    novel adaptive learning rate scheduler. arXiv:2512.14527. Its ``smooth=True`` is to
-    observe the average of the last metrics.
+    novel adaptive learning rate scheduler. arXiv:2512.14527. For its ``smooth=True``, observe
+    the average of the last metrics.
     """
 
     start: Real
@@ -84,18 +84,18 @@ class Greedy(Adaptive):
     waits_for_warmup: ClassVar = True
 
     def check_together(self) -> None:
-        """Check that there are values between the bounds."""
+        """Check that the minimum is not above the maximum."""
         if self.minimum > self.maximum:
             rule = f"at most maximum, {self.maximum}"
-            checks.fail("minimum of Greedy", rule, self.minimum, "Lower it.")
+            checks.fail("minimum of Greedy", rule, self.minimum, "Pass a smaller minimum.")
 
     def value_at(self, progress: P) -> P:
-        """Return the value that the metrics have led to."""
+        """Return the value that results from the metrics so far."""
         value = self.start if self.count is None else self.count
         return value + 0 * progress
 
     def after(self, metric: float) -> Memory:
-        """Return the memory after a metric, in the order of transformers."""
+        """Return the memory after a metric, computed in the same order as in transformers."""
         now = dict(self.memory)
         for pause in ("cooldown", "warmup"):
             if now[pause]:
@@ -120,7 +120,7 @@ class Greedy(Adaptive):
 
     @property
     def possible(self) -> Sequence[Memory]:
-        """The value at the start, and at the bounds that it may reach."""
+        """The memories of the start value and of the bounds that it may reach."""
         ends = (min(self.start, self.minimum), max(self.start, self.maximum))
         return [{**self.at_first, "value": value} for value in (None, *ends)]
 

@@ -1,4 +1,4 @@
-"""A loss scale that follows overflows: training in float16."""
+"""A loss scale that adapts to overflows, for training in float16."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST = 2.0**127
 """The largest power of two in float32."""
 UNCAPTURED = """\
 {name} cannot observe while mx.compile traces a function that does not capture its \
-state: the scale would stay what it is. Capture scale.state in inputs and in outputs, or \
+state: the scale would never change. Capture scale.state in inputs and in outputs, or \
 attach(optimizer, scale=scale) and capture optimizer.state."""
 
 
@@ -34,7 +34,7 @@ def _above_1(name: str, value: Any) -> float:
 
 
 class _OnDevice(Cell):
-    """A cell whose value is an array: compiled functions change it, with no number on the host."""
+    """A cell whose value is an array on the device, which compiled functions can change."""
 
     KEYS = ("value", "streak")
 
@@ -43,7 +43,7 @@ class _OnDevice(Cell):
         self.arrays.update(value=mx.array(float(value)), streak=mx.array(0))
 
     def read(self, use: bool = True) -> float | Pair:
-        """Return the value as it is on the device: who only looks at it waits for a number."""
+        """Return the value: the array on the device, or if it is only shown, a number."""
         if use or self.is_traced():
             return Pair(self.arrays["value"])
         return _item(self.arrays["value"])
@@ -53,15 +53,15 @@ class _OnDevice(Cell):
         return mlx_protocol.is_placeholder(self.arrays["value"])
 
     def refuse_update(self, owner: object) -> None:
-        """Let it pass: the progress has nothing to do with the value."""
+        """Allow updates, as the value does not depend on the progress."""
 
     def set(self, owner: object, progress: float, value: float) -> None:
-        """Take the next progress, and no value."""
+        """Set the progress, but not the value."""
         self.progress, self.fresh = progress, False
         self.put_extras()
 
     def refresh(self) -> None:
-        """Put what a checkpoint needs into the dict: the value is there."""
+        """Write the extras into the dict, which already has the value."""
         self.put_extras()
 
 
@@ -69,10 +69,10 @@ class DynamicLossScale(Schedule):
     r"""Scale a float16 loss so that gradients neither vanish nor overflow.
 
     The scale is divided by ``factor``, down to ``minimum``, at a step whose gradients
-    overflow, and multiplied by it after ``growth_interval`` steps without an overflow [1].
-    It lives on the device: nothing waits for it but what asks for a number, such as
-    ``float(scale)``, or the snapshot of a group that it is in. ``update`` does not change
-    it.
+    overflow, and multiplied by ``factor`` after ``growth_interval`` steps without an overflow
+    [1]. It is an array on the device. Only code that reads it as a number, such as
+    ``float(scale)`` or the snapshot of a group, waits for the device. ``update`` does not
+    change it.
 
     In a training step::
 
@@ -80,16 +80,17 @@ class DynamicLossScale(Schedule):
         grads, finite = scale.unscale(grads)
         scale.apply(optimizer, model, grads, finite)  # or skip the step
 
-    A compiled step captures ``scale.state`` among its inputs and its outputs, or
+    A compiled step must capture ``scale.state`` in its inputs and its outputs, or
     ``optimizer.state`` after ``attach(optimizer, scale=scale)``. Keep the parameters in
-    float32 and cast them to float16 in the loss: an unscaled gradient keeps its dtype,
-    and in float16 the small ones vanish.
+    float32 and cast them to float16 in the loss: ``unscale`` keeps the dtype of a gradient,
+    and small gradients vanish in float16.
 
     Args:
-        initial: The scale at first, above 0. Default: ``2**15``.
-        factor: What the scale is multiplied and divided by, above 1. Default: ``2.0``.
-        growth_interval: The steps without an overflow until it grows. Default: ``2000``.
-        minimum: The least scale, above 0, at most ``initial``. Default: ``1.0``.
+        initial: The initial scale, above 0. Default: ``2**15``.
+        factor: The factor of an increase or decrease, above 1. Default: ``2.0``.
+        growth_interval: The number of steps without an overflow after which the scale
+            grows. Default: ``2000``.
+        minimum: The least scale, above 0 and at most ``initial``. Default: ``1.0``.
 
     Raises:
         ValueError: A number is out of its range.
@@ -107,8 +108,8 @@ class DynamicLossScale(Schedule):
         >>> [float(scale.observe(finite)) for finite in (True, True, False, False)]
         [1024.0, 2048.0, 1024.0, 512.0]
 
-    [1]: Micikevicius, P. et al., 2018. Mixed precision training. ICLR 2018. As PyTorch's
-    ``GradScaler``, whose ``backoff_factor`` is 1 / factor here.
+    [1]: Micikevicius, P. et al., 2018. Mixed precision training. ICLR 2018. The same as
+    PyTorch's ``GradScaler`` with ``backoff_factor = 1 / growth_factor``.
     """
 
     initial: Positive = 2.0**15
@@ -121,7 +122,7 @@ class DynamicLossScale(Schedule):
     monotone_pieces = True
 
     def check_together(self) -> None:
-        """Check that the scale starts in its range."""
+        """Check that the initial scale and the growth interval are in range."""
         if not self.minimum <= self.initial <= LARGEST:
             rule = f"from minimum, {self.minimum}, to 2**127"
             way_out = "Pass a power of two such as 2**15."
@@ -134,23 +135,23 @@ class DynamicLossScale(Schedule):
         return _OnDevice(self.initial)
 
     def unscale(self, grads: Tree) -> tuple[Tree, mx.array]:
-        """Return the gradients of the loss itself, and whether all of them are finite.
+        """Return the gradients of the unscaled loss, and whether all of them are finite.
 
-        On several ranks it is whether those of all ranks are, so that every rank makes or
-        skips the step. Gradients may be averaged before or after, or be the rank's shard of
-        all; every rank must call it.
+        On several ranks, the flag is whether the gradients of all ranks are finite, so that
+        all ranks make the step or all skip it. Every rank must call this method. Gradients
+        may be averaged before or after it, and a rank may have only a shard of them.
 
         Args:
             grads: The gradients of ``scale * loss``: a tree of arrays.
 
         Raises:
             ValueError: There are no gradients.
-            TypeError: One of them is no array.
+            TypeError: A gradient is not an array.
         """
         inverse = 1 / self._cell.arrays["value"]
         leaves: list[Any] = list(dict(tree_flatten(grads)).values())
         if not leaves or not all(isinstance(leaf, mx.array) for leaf in leaves):
-            way_out, wrong = "Pass what value_and_grad returned.", bool(leaves)
+            way_out, wrong = "Pass the gradients that value_and_grad returned.", bool(leaves)
             checks.fail("grads", "a tree of arrays", grads, way_out, wrong_type=wrong)
         finite = mx.stack([mx.isfinite(array).all() for array in leaves]).all()
         finite, leaves = _on_all_ranks(finite, leaves)
@@ -161,10 +162,11 @@ class DynamicLossScale(Schedule):
         return unscaled, finite
 
     def observe(self, metric: Any) -> DynamicLossScale:
-        """Adjust the scale, without waiting: ``metric`` is whether a step was finite.
+        """Adjust the scale after a step, without waiting for the device.
 
         Args:
-            metric: A bool, or an array of one, as ``unscale`` returns it.
+            metric: Whether the gradients were finite: a bool, or the array of one bool that
+                ``unscale`` returned.
 
         Returns:
             The scale itself.
@@ -175,7 +177,7 @@ class DynamicLossScale(Schedule):
         """
         array = isinstance(metric, mx.array) and metric.dtype == mx.bool_ and metric.size == 1
         if not (array or isinstance(metric, bool)):
-            way_out = "Pass the finite that unscale returned."
+            way_out = "Pass the second value that unscale returned."
             checks.fail("finite", "True or False", metric, way_out, wrong_type=True)
         scale, streak = self._cell.arrays["value"], self._cell.arrays["streak"] + 1
         if mlx_protocol.is_tracing() and not self._cell.is_traced():
@@ -188,14 +190,14 @@ class DynamicLossScale(Schedule):
         return self
 
     def apply(self, optimizer: Any, model: Any, grads: Any, finite: Any) -> None:
-        """Update the model, or skip the step if it is not finite; then adjust the scale.
+        """Update the model, or skip the step if gradients overflow; then adjust the scale.
 
-        A skipped step leaves the parameters and the whole state of the optimizer, its
-        step count too, as they were.
+        A skipped step changes neither the parameters nor the state of the optimizer, not
+        even its step count.
 
         Args:
             optimizer: An MLX optimizer.
-            model: The model that it updates.
+            model: The model that the optimizer updates.
             grads: The gradients that ``unscale`` returned.
             finite: The bool that ``unscale`` returned.
 
@@ -203,7 +205,7 @@ class DynamicLossScale(Schedule):
             ValueError: ``mx.compile`` traces a function that does not capture the state.
             TypeError: ``finite`` is not a bool.
         """
-        optimizer.init(model.trainable_parameters())  # what has a state already keeps it
+        optimizer.init(model.trainable_parameters())  # keeps the state of initialized parameters
         containers = (model.state, optimizer.state)
         before = tree_map(lambda array: array, containers)
         optimizer.update(model, grads)
@@ -212,31 +214,31 @@ class DynamicLossScale(Schedule):
         self.observe(finite)
 
     def value_at(self, progress: P) -> P:
-        """Return the scale now, at any progress."""
+        """Return the current scale, at any progress."""
         array = isinstance(progress, mx.array)
         scale: Any = self._cell.arrays["value"] if array else float(self)
         return scale + 0 * progress  # type: ignore[no-any-return]
 
     def prepare(self, progress: float) -> float:
-        """Return a number that nobody uses: the scale is not read for a new progress."""
+        """Return 0, which is not used, as a new progress does not change the scale."""
         return 0.0
 
     @property
     def extent(self) -> tuple[float, float]:
-        """The smallest and the largest scale that there can be."""
+        """The smallest and the largest possible scale."""
         return self.minimum, LARGEST
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scale and what it counts, in plain numbers: waits for the device."""
+        """Return the scale and its count in plain numbers; this waits for the device."""
         streak = int(_item(self._cell.arrays["streak"]))
         return {"progress": self.progress, "scale": float(self), "streak": streak}
 
     def counted_in(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
-        """Return the scale and the steps without an overflow, from a dict of the cell."""
+        """Return the scale and the count of steps without overflow, from arrays of the cell."""
         return {"scale": _item(arrays["value"]), "streak": int(_item(arrays["streak"]))}
 
     def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
-        """Return what ``load_all`` takes, checked; change nothing."""
+        """Return the checked argument for ``load_all``; change nothing."""
         name = f"the state of {self!r}"
         checks.keys(name, state, ("progress", "scale", "streak"))
         progress = checks.progress(state["progress"])
@@ -252,18 +254,19 @@ class DynamicLossScale(Schedule):
 
     @property
     def memory(self) -> dict[str, mx.array]:
-        """The scale and the number of steps without an overflow, as they are on the device."""
+        """The scale and the number of steps without an overflow, as arrays on the device."""
         return {key: self._cell.arrays[key] for key in ("value", "streak")}
 
     def remember(self, memory: dict[str, mx.array]) -> None:
-        """Take a scale and a number of steps."""
+        """Set the scale and the number of steps without an overflow."""
         self._cell.arrays.update(memory)
 
 
 def _on_all_ranks(finite: mx.array, grads: list[mx.array]) -> tuple[mx.array, list[mx.array]]:
-    """Return whether a bool is true on all ranks, and gradients that wait for that.
+    """Return whether a bool is true on all ranks, and gradients that depend on the result.
 
-    Whoever averages them reduces after it then, on each rank, whatever is evaluated first.
+    The dependency makes all ranks run this reduction before one that averages the gradients,
+    in whichever order the arrays are evaluated.
     """
     if mx.distributed.init().size() == 1:
         return finite, grads
@@ -276,7 +279,7 @@ def _item(array: Any) -> float:
 
 
 def _keep_if(finite: Any, now: Any, before: Any) -> None:
-    """Put back what has changed in a container of arrays, in the graph, if not ``finite``."""
+    """Restore the changed arrays in a container, within the graph, if not ``finite``."""
     for key, value in list(now.items() if isinstance(now, dict) else enumerate(now)):
         if isinstance(value, (dict, list, tuple)):
             _keep_if(finite, value, before[key])

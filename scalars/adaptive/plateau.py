@@ -1,4 +1,4 @@
-"""Values that are reduced when a metric has stopped improving."""
+"""Schedules that reduce a value when a metric has stopped improving."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ from .base import Adaptive, Memory, Mode, ThresholdMode, improves
 
 
 class ReduceOnPlateau(Adaptive):
-    r"""Reduce a value when a metric has not improved for some time [1].
+    r"""Reduce a value when a metric has stopped improving [1].
 
     .. math:: v(p) = \min(u, \max(f^n u, m)), \quad u = v_{value}(p)
 
-    n is the number of reductions so far: ``observe(metric)`` adds one when the metric has
-    failed to improve more than ``patience`` times in a row, as PyTorch does. Then
-    ``cooldown`` observations are not counted. A metric that is infinite or NaN is never
-    an improvement. ``update`` moves only ``value``. In a ``Warmup`` nothing is counted until
-    the warm-up is over, as in timm.
+    n is the number of reductions so far. As in PyTorch, ``observe(metric)`` adds one after
+    more than ``patience`` metrics in a row without improvement, and the next ``cooldown``
+    metrics are ignored. A metric that is infinite or NaN is never an improvement. ``update``
+    changes only the value before the reductions, u. In a ``Warmup``, metrics are ignored
+    during the warm-up, as in timm.
 
-    A metric improves on the best so far, b, when it is below b (1 - threshold) in
-    ``threshold_mode`` "rel", below b - threshold in "abs"; in ``mode`` "max", above
+    A metric improves on the best so far, b, if it is below b (1 - threshold) in
+    ``threshold_mode`` "rel", or below b - threshold in "abs"; in ``mode`` "max", above
     b (1 + threshold) or b + threshold. The first finite metric is an improvement.
 
     Args:
-        value: What is reduced: a number, a scalar, or an expression of scalars, of which
+        value: The value to reduce: a number, a scalar, or an expression of scalars, of which
             only the formula is used.
         factor: The factor f of a reduction, above 0 and below 1. Default: ``0.1``.
-        patience: How many observations without improvement are let pass. Default: ``10``.
-        mode: "min" if a lower metric is better, "max" if a higher one. Default: ``"min"``.
-        threshold: How much better is an improvement, at least 0. Default: ``1e-4``.
-        threshold_mode: "rel", a part of the best, or "abs". Default: ``"rel"``.
-        cooldown: How many observations after a reduction are not counted. Default: ``0``.
-        minimum: The least value m that a reduction leads to. Default: ``0.0``.
-        best_in_cooldown: Whether a metric that is not counted may become the best, as in
-            PyTorch; not so in PaddlePaddle. Default: ``True``.
+        patience: The number of metrics without improvement that change nothing.
+            Default: ``10``.
+        mode: "min" if lower metrics are better, "max" if higher ones are. Default: ``"min"``.
+        threshold: The least change that is an improvement, at least 0. Default: ``1e-4``.
+        threshold_mode: "rel" for a fraction of the best, or "abs". Default: ``"rel"``.
+        cooldown: The number of metrics to ignore after a reduction. Default: ``0``.
+        minimum: The least value m of a reduction. Default: ``0.0``.
+        best_in_cooldown: Whether a metric during the cooldown can become the best, as in
+            PyTorch but not in PaddlePaddle. Default: ``True``.
 
     Raises:
-        ValueError: A number is out of its range, or a mode unknown.
+        ValueError: A number is out of its range, or a mode is unknown.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -54,16 +55,16 @@ class ReduceOnPlateau(Adaptive):
         >>> plateau.memory
         {'best': 0.5, 'bad': 0, 'cooldown': 0, 'reductions': 1}
 
-    On several ranks observe the metric averaged over them, so that all ranks do the same:
+    On several ranks, observe the average of the metric over them, so that all ranks agree:
 
         >>> import mlx.core as mx
         >>> loss, ranks = mx.array(0.5), mx.distributed.init().size()
         >>> float(lr.observe(mx.distributed.all_sum(loss) / ranks))
         0.05
 
-    [1]: PyTorch's ``ReduceLROnPlateau`` (with ``eps=0``); optax's ``reduce_on_plateau``. In
-    Keras, whose counts are one higher, ``patience=n, cooldown=m`` are n - 1 and m - 1 here,
-    and its ``min_delta`` is a ``threshold`` in the mode "abs".
+    [1]: PyTorch's ``ReduceLROnPlateau`` (with ``eps=0``) and optax's ``reduce_on_plateau``.
+    Keras's counts are one higher: its ``patience=n, cooldown=m`` are n - 1 and m - 1 here. Its
+    ``min_delta`` is a ``threshold`` in mode "abs".
     """
 
     value: Nested
@@ -83,7 +84,7 @@ class ReduceOnPlateau(Adaptive):
     waits_for_warmup: ClassVar = True
 
     def value_at(self, progress: P) -> P:
-        """Return the value at ``progress``, reduced as often as it was until now."""
+        """Return the value at ``progress`` with the reductions so far."""
         value: Any = self.value
         whole: P = value.value_at(progress)
         if not self.count:
@@ -91,7 +92,7 @@ class ReduceOnPlateau(Adaptive):
         return minimum(whole, maximum(whole * self.factor**self.count, self.minimum))  # type: ignore[no-any-return]
 
     def after(self, metric: float) -> Memory:
-        """Return the memory after a metric: compare, cool down, reduce, in PyTorch's order."""
+        """Return the memory after a metric: compare, cool down and reduce in PyTorch's order."""
         best, bad, cooldown, reductions = self.memory.values()
         counts = self.best_in_cooldown or not cooldown
         if counts and improves(metric, best, self.mode, self.threshold, self.threshold_mode):
@@ -106,7 +107,7 @@ class ReduceOnPlateau(Adaptive):
 
     @property
     def possible(self) -> Sequence[Memory]:
-        """Never reduced, reduced once, and so often that the minimum is reached."""
+        """No reduction, one reduction, and enough of them to reach the minimum."""
         return [{**self.at_first, "reductions": n} for n in (0, 1, 100_000)]
 
     @property
@@ -117,24 +118,25 @@ class ReduceOnPlateau(Adaptive):
 
 
 class NewBob(Adaptive):
-    r"""Reduce a value when a metric has improved too little since the one before [1].
+    r"""Reduce a value when a metric has improved too little on the previous one [1].
 
     .. math:: v(p) = f^n\, v_{value}(p)
 
-    n is the number of reductions so far: ``observe(metric)`` adds one when the part by which
-    the metric m is below the one before, l, is too small, (l - m) / l < ``threshold``, once
-    more than ``patience`` times since the last reduction. The metrics are above 0 and the
-    lower the better: losses, error rates. One that is infinite or NaN is no improvement,
-    and the next one is compared with the one before it. In a ``Warmup`` nothing is counted
-    until the warm-up is over.
+    n is the number of reductions so far. The metric m improves too little on the previous
+    one, l, if (l - m) / l < ``threshold``. ``observe(metric)`` adds one to n if this has
+    happened more than ``patience`` times since the last reduction. Metrics must be positive,
+    and lower is better, as for losses and error rates. A metric that is infinite or NaN is no
+    improvement, and the next metric is compared with the last finite one. In a ``Warmup``,
+    metrics are ignored during the warm-up.
 
     Args:
-        value: What is reduced: a number, a scalar, or an expression of scalars, of which
+        value: The value to reduce: a number, a scalar, or an expression of scalars, of which
             only the formula is used.
         factor: The factor f of a reduction, above 0 and below 1. Default: ``0.5``.
-        threshold: The least improvement, a part of the metric before. Default: ``0.0025``.
-        patience: How many improvements that are too small are let pass; a large one between
-            them does not set the count back. Default: ``0``.
+        threshold: The least improvement, as a fraction of the previous metric.
+            Default: ``0.0025``.
+        patience: The number of small improvements that change nothing; a large one does not
+            reset the count. Default: ``0``.
 
     Raises:
         ValueError: A number is out of its range.
@@ -146,9 +148,9 @@ class NewBob(Adaptive):
         >>> [float(lr.observe(loss)) for loss in (10.0, 2.0, 2.5, 1.0, 0.999)]
         [1.0, 1.0, 0.5, 0.5, 0.25]
 
-    On several ranks observe the metric averaged over them, so that all ranks do the same.
+    On several ranks, observe the average of the metric over them, so that all ranks agree.
 
-    [1]: SpeechBrain's ``NewBobScheduler``; the rule is that of the QuickNet tools.
+    [1]: SpeechBrain's ``NewBobScheduler``; the rule comes from the QuickNet tools.
     """
 
     value: Nested
@@ -163,12 +165,12 @@ class NewBob(Adaptive):
     waits_for_warmup: ClassVar = True
 
     def value_at(self, progress: P) -> P:
-        """Return the value at ``progress``, reduced as often as it was until now."""
+        """Return the value at ``progress`` with the reductions so far."""
         value: Any = self.value
         return value.value_at(progress) * self.factor**self.count  # type: ignore[no-any-return]
 
     def after(self, metric: float) -> Memory:
-        """Return the memory after a metric, which becomes the previous one if it is finite."""
+        """Return the memory after a metric, which becomes the previous one if finite."""
         previous, bad, reductions = self.memory.values()
         finite = math.isfinite(metric)
         if previous is not None or not finite:
@@ -184,7 +186,7 @@ class NewBob(Adaptive):
 
     @property
     def possible(self) -> Sequence[Memory]:
-        """Never reduced, reduced once, and so often that nothing is left."""
+        """No reduction, one reduction, and enough of them to reach 0."""
         return [{**self.at_first, "reductions": n} for n in (0, 1, 100_000)]
 
     @property

@@ -1,4 +1,4 @@
-"""A value that goes on to the next when a metric meets a condition."""
+"""A schedule that switches to the next scalar when a metric meets a condition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITTEN = re.compile(r"\s*(<=|>=|<|>)\s*(\S+)\s*")
 
 def condition(name: str, value: Any) -> Condition:
     """Check that ``value`` is a comparison, such as "< 0.5", or a function of the metric."""
-    way_out = 'Write "< 0.5", or lambda metric: metric < 0.5.'
+    way_out = 'Write "< 0.5" or lambda metric: metric < 0.5.'
     rule = "a comparison with a number, or a function of the metric"
     if isinstance(value, str):
         try:
@@ -39,25 +39,25 @@ def _conditions(name: str, value: Any) -> tuple[Condition, ...]:
 
 
 class ThresholdSwitch(Adaptive):
-    r"""Go on to the next scalar when a metric meets a condition [1].
+    r"""Switch to the next scalar when a metric meets a condition [1].
 
     .. math:: v(p) = v_i(p)
 
-    i is 0 at first. ``observe(metric)`` adds one to it when condition i holds; there is no
-    way back, and one observation is one step at most. A metric that is infinite or NaN
-    meets no condition. All scalars run over the whole run: at progress p the present one
-    has its value at p.
+    i is 0 at first. ``observe(metric)`` adds one to i if the metric meets condition i. There
+    is at most one switch for each metric, and none back. A metric that is infinite or NaN
+    meets no condition. Each scalar is defined over the whole run: at progress p the value is
+    that of the current scalar at p.
 
     Args:
         scalars: Scalars, expressions of scalars, or numbers. Only their formulas are used.
-        conditions: When one gives way to the next, one fewer than scalars: comparisons
-            of the metric with a number, such as "< 0.5" (or <=, >, >=), or functions of
-            the metric that return a bool.
+        conditions: The conditions to switch to the next scalar, one fewer than scalars:
+            comparisons of the metric with a number, such as "< 0.5" (or <=, >, >=), or
+            functions of the metric that return a bool.
 
     Raises:
-        ValueError: ``conditions`` are not one fewer, or a text is no such comparison.
+        ValueError: ``conditions`` has the wrong length, or a str in it is no comparison.
         TypeError: An item of ``scalars`` is neither a scalar nor a number, or a condition
-            neither a text nor a function.
+            is neither a str nor a function.
 
     Example:
         >>> from scalars import Linear, ThresholdSwitch
@@ -65,7 +65,7 @@ class ThresholdSwitch(Adaptive):
         >>> [float(weight.observe(loss)) for loss in (2.0, 0.4, 2.0)]
         [0.0, 0.25, 0.25]
 
-    On several ranks observe the metric averaged over them, so that all ranks do the same:
+    On several ranks, observe the average of the metric over them, so that all ranks agree:
 
         >>> import mlx.core as mx
         >>> loss, ranks = mx.array(0.3), mx.distributed.init().size()
@@ -84,12 +84,12 @@ class ThresholdSwitch(Adaptive):
     counted: ClassVar = "index"
 
     def check_together(self) -> None:
-        """Check that there is a condition between any two scalars."""
+        """Check that there is a condition between each two scalars."""
         name = "conditions of ThresholdSwitch"
         checks.one_fewer(name, self.conditions, self.scalars, "scalars", "condition")
 
     def value_at(self, progress: P) -> P:
-        """Return the value of the present scalar."""
+        """Return the value of the current scalar."""
         scalars: Any = self.scalars
         return scalars[self.count].value_at(progress)  # type: ignore[no-any-return]
 
@@ -104,17 +104,17 @@ class ThresholdSwitch(Adaptive):
         return {"index": index + met}
 
     def checked(self, memory: Any) -> Memory:
-        """Check a memory that was saved: there must be such a scalar."""
+        """Check a saved memory: its index must be that of a scalar."""
         index = super().checked(memory)["index"]
         if index >= len(self.scalars):
             rule = f"below the number of scalars, {len(self.scalars)}"
-            way_out = "Load it into the scalars it was saved from."
+            way_out = "Load the state into the same scalars that it was saved from."
             checks.fail("index in the memory of ThresholdSwitch", rule, index, way_out)
         return {"index": index}
 
     @property
     def possible(self) -> Sequence[Memory]:
-        """Each of the scalars."""
+        """The memory for each of the scalars."""
         return [{"index": i} for i in range(len(self.scalars))]
 
     @property

@@ -1,4 +1,4 @@
-"""Schedules that move once, from a first value to a last one."""
+"""Schedules that move once from a first value to a last one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .spans import HOST_TOLERANCE, inner, inner_spans, stretched
 
 
 class Constant(Schedule):
-    r"""Keep one value: a schedule where code expects one.
+    r"""Keep one value, for code that expects a schedule.
 
     .. math:: v(p) = c
 
     Args:
-        value: The value, at any progress.
+        value: The value at any progress.
 
     Raises:
         ValueError: ``value`` is infinite or NaN.
@@ -74,7 +74,7 @@ class Linear(Schedule):
 
 
 class Polynomial(Schedule):
-    r"""Move from ``start`` to ``end`` along a power of what remains of the run [1].
+    r"""Move from ``start`` to ``end`` along a power of the remaining fraction of the run [1].
 
     .. math:: v(p) = e + (s - e) (1 - p)^k
 
@@ -83,12 +83,11 @@ class Polynomial(Schedule):
     Args:
         start: Value at progress 0.
         end: Value at progress 1.
-        power: The exponent k, above 0: 1 is a straight line; the larger, the
-            earlier the fall. Default: ``2.0``.
-        cycle: The progress c at which ``end`` is reached for the first time, a fraction of
-            the run. After it the value goes on as if the decay were 2c long, after 2c as if
-            it were 3c long: in the formula p becomes :math:`p / (c \lceil p / c \rceil)`.
-            Default: ``1.0``.
+        power: The exponent k, above 0. 1 gives a straight line; a larger exponent moves
+            the change towards the start. Default: ``2.0``.
+        cycle: The progress c at which the value first reaches ``end``, from 1e-6 to 1. After
+            c the value continues as if the decay took 2c, after 2c as if it took 3c: p in the
+            formula becomes :math:`p / (c \lceil p / c \rceil)`. Default: ``1.0``.
 
     Raises:
         ValueError: An argument is infinite, NaN or out of its range.
@@ -103,8 +102,8 @@ class Polynomial(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.25, 0.5, 0.6, 0.8, 1)]
         [1.0, 0.5, 0.0, 0.4, 0.2, 0.0]
 
-    ``cycle`` is that of Keras, TensorFlow, PaddlePaddle and NeMo (``cycle=True``): at the end
-    of one the value is ``end``, and only then it jumps.
+    ``cycle`` corresponds to ``cycle=True`` in Keras, TensorFlow, PaddlePaddle and NeMo: the value
+    is ``end`` exactly at the end of a cycle, and jumps after it.
 
     [1]: Chen, L.-C. et al., 2017. DeepLab: Semantic image segmentation with deep
     convolutional nets, atrous convolution, and fully connected CRFs. TPAMI.
@@ -118,7 +117,7 @@ class Polynomial(Schedule):
     monotone_pieces = True
 
     def value_at(self, progress: P) -> P:
-        """Return end + (start - end) (1 - p)^power, on a clock that is stretched after a cycle."""
+        """Return end + (start - end) (1 - p)^power, with p stretched after the first cycle."""
         done = progress if self.cycle == 1 else stretched(progress, self.cycle)
         return mix(self.end, self.start, power(1 - done, self.power))
 
@@ -169,12 +168,12 @@ class CosineAnnealing(Schedule):
 
     @staticmethod
     def fall(x: P) -> P:
-        """Return (1 + cos(pi x)) / 2: from 1 to 0 along half a cosine."""
+        """Return (1 + cos(pi x)) / 2, which falls from 1 to 0 along half a cosine."""
         return (1 + cos(math.pi * x)) / 2
 
 
 class Exponential(Schedule):
-    r"""Move from ``start`` to ``end`` by an equal factor in equal time.
+    r"""Move from ``start`` to ``end`` by equal factors in equal times.
 
     .. math:: v(p) = s \left(\frac{e}{s}\right)^p
 
@@ -182,7 +181,7 @@ class Exponential(Schedule):
 
     Args:
         start: Value at progress 0, not 0.
-        end: Value at progress 1, not 0 and of the sign of ``start``.
+        end: Value at progress 1, not 0, with the sign of ``start``.
 
     Raises:
         ValueError: An argument is 0, infinite or NaN, or the signs differ.
@@ -194,8 +193,8 @@ class Exponential(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.5, 1, 1.5)]
         [1.0, 0.1, 0.01, 0.01]
 
-    The formula is that of fast.ai's ``SchedExp``. PyTorch's ``ExponentialLR(gamma)`` over T
-    steps ends at ``start * gamma**T``; where that is too small for a float, write
+    The same formula as fast.ai's ``SchedExp``. PyTorch's ``ExponentialLR(gamma)`` over T steps
+    ends at ``start * gamma**T``; if that is too small for a float, write
     ``start * gamma ** Linear(0, T)``.
     """
 
@@ -203,16 +202,14 @@ class Exponential(Schedule):
     end: Real
 
     def check_together(self) -> None:
-        """Check that the factor from one end to the other is positive."""
+        """Check that ``end / start`` exists and is positive."""
         for name in ("start", "end"):
             if getattr(self, name) == 0:
                 way_out = "Pass a small number such as 1e-8, or use Linear."
-                checks.fail(f"{name} of Exponential", "not 0: no factor reaches it", 0, way_out)
+                checks.fail(f"{name} of Exponential", "other than 0", 0, way_out)
         if (self.start > 0) != (self.end > 0):
-            way_out = "Use Linear to go through 0."
-            checks.fail(
-                "end of Exponential", f"of the sign of start, {self.start!r}", self.end, way_out
-            )
+            rule = f"of the same sign as start, {self.start!r}"
+            checks.fail("end of Exponential", rule, self.end, "Use Linear to cross 0.")
 
     monotone_pieces = True
 
@@ -224,23 +221,23 @@ class Exponential(Schedule):
 timescale = checks.bounded(
     "a finite real number above 0",
     lambda x: x > 0,
-    "It is a part of the run: without a warm-up transformers takes that of 10,000 steps.",
+    "Pass the length of the warm-up, or that of 10,000 steps, as a fraction of the run.",
 )
 
 
 class InverseSqrt(Schedule):
-    r"""Fall as the inverse square root of the progress [1].
+    r"""Decay with the inverse square root of the progress [1].
 
     .. math:: v(p) = \frac{s}{\sqrt{1 + p / \tau}}
 
-    The value is ``start`` at progress 0 and half of it at ``3 * timescale``; after
-    progress 1 the value at 1 holds.
+    The value is ``start`` at progress 0 and half of it at ``3 * timescale``. After
+    progress 1 it stays that at 1.
 
     Args:
         start: Value at progress 0.
-        timescale: The time :math:`\tau` in which the fall sets in, a fraction of the run
-            above 0; it may be above 1. Often the length of the warm-up, and where there is
-            none that of 10,000 steps.
+        timescale: The time :math:`\tau` at which the decay sets in, a fraction of the run
+            above 0; it may be above 1. It is often the length of the warm-up, or without a
+            warm-up that of 10,000 steps, as in transformers.
 
     Raises:
         ValueError: An argument is infinite or NaN, or ``timescale`` is not above 0.
@@ -252,8 +249,8 @@ class InverseSqrt(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.75, 1, 1.5)]
         [1.0, 0.5, 0.4472, 0.4472]
 
-    [1]: Vaswani, A. et al., 2017. Attention is all you need. NeurIPS 2017. The spelling is
-    that of Hugging Face's ``get_inverse_sqrt_schedule`` and timm's ``rsqrt``.
+    [1]: Vaswani, A. et al., 2017. Attention is all you need. NeurIPS 2017. The formula has the
+    form of Hugging Face's ``get_inverse_sqrt_schedule`` and timm's ``rsqrt``.
     """
 
     start: Real
@@ -267,15 +264,15 @@ class InverseSqrt(Schedule):
 
 
 class InverseTime(Schedule):
-    r"""Fall as the inverse of the progress.
+    r"""Decay with the inverse of the progress.
 
     .. math:: v(p) = \frac{s}{1 + r p}
 
-    The value is ``start`` at progress 0; after progress 1 the value at 1 holds.
+    The value is ``start`` at progress 0. After progress 1 it stays that at 1.
 
     Args:
         start: Value at progress 0.
-        rate: The rate r, above -1: at 1 the value has been divided by ``1 + rate``.
+        rate: The rate r, above -1. The value at progress 1 is ``start / (1 + rate)``.
 
     Raises:
         ValueError: An argument is infinite or NaN, or ``rate`` is not above -1.
@@ -287,17 +284,17 @@ class InverseTime(Schedule):
         >>> [float(lr.update(p)) for p in (0, 1 / 3, 1, 1.5)]
         [1.0, 0.5, 0.25, 0.25]
 
-    Keras's ``InverseTimeDecay`` and thinc's ``decaying``.
+    The same as Keras's ``InverseTimeDecay`` and thinc's ``decaying``.
     """
 
     start: Real
     rate: Real
 
     def check_together(self) -> None:
-        """Check that the divisor is above 0 all the time."""
+        """Check that the divisor is above 0 during the whole run."""
         if self.rate <= -1:
             way_out = "Pass a number such as 3.0."
-            checks.fail("rate of InverseTime", "above -1: 1 + rate divides", self.rate, way_out)
+            checks.fail("rate of InverseTime", "above -1", self.rate, way_out)
 
     monotone_pieces = True
 
@@ -307,18 +304,19 @@ class InverseTime(Schedule):
 
 
 class Tanh(Schedule):
-    r"""Fall along a hyperbolic tangent: flat, steep, flat [1].
+    r"""Decay along a hyperbolic tangent, which is flat, then steep, then flat [1].
 
     .. math:: v(p) = e + \frac{1}{2} (s - e) (1 - \tanh(l (1 - p) + u p))
 
-    The value is close to ``start`` at progress 0 and close to ``end`` at 1, where it
-    stays: with the defaults within 1e-6 and 0.25 % of the difference.
+    The value is close to ``start`` at progress 0 and close to ``end`` at 1: with the defaults
+    within 1e-6 and 0.25 % of the difference. After progress 1 it stays that at 1.
 
     Args:
-        start: The value that a long past would have.
-        end: The value that a long future would have. Default: ``0.0``.
-        lower: The argument of the tangent at progress 0, l. Default: ``-7.0``.
-        upper: The argument of the tangent at progress 1, u. Default: ``3.0``.
+        start: The limit of the curve that the value is close to at progress 0.
+        end: The limit of the curve that the value is close to at progress 1.
+            Default: ``0.0``.
+        lower: The argument l of the tangent at progress 0. Default: ``-7.0``.
+        upper: The argument u of the tangent at progress 1. Default: ``3.0``.
 
     Raises:
         ValueError: An argument is infinite or NaN.
@@ -349,7 +347,7 @@ class Tanh(Schedule):
 
 
 class Rex(Schedule):
-    r"""Fall slowly at first, and steeply at the end: reflected exponential [1].
+    r"""Decay slowly at first and steeply at the end: reflected exponential [1].
 
     .. math:: v(p) = e + (s - e) \frac{1 - p}{1 - p / 2}
 

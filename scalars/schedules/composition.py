@@ -1,4 +1,4 @@
-"""Schedules made of schedules."""
+"""Schedules that are made of other schedules."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def scalar(name: str, value: Any) -> ScheduledScalar:
     if isinstance(value, ScheduledScalar):
         return value
     if isinstance(value, bool) or not isinstance(value, AnyReal):
-        way_out = "Pass one such as CosineAnnealing(1e-3), or a number."
+        way_out = "Pass a schedule such as CosineAnnealing(1e-3), or a number."
         checks.fail(name, "a scheduled scalar or a number", value, way_out, wrong_type=True)
     return Constant(checks.real(name, value))
 
 
 def scalars(name: str, value: Any) -> tuple[ScheduledScalar, ...]:
-    """Check that ``value`` holds scalars or numbers, at least one."""
+    """Check that ``value`` has at least one item, and only scalars and numbers."""
     if not (items := checks.each(name, value, scalar)):
-        checks.fail(name, "at least one schedule", value, "Pass [schedule, ...].")
+        checks.fail(name, "at least one schedule", value, "Pass a list: [schedule, ...].")
     return items
 
 
@@ -53,23 +53,23 @@ Several = Annotated[Values[ScheduledScalar | float], scalars]
 
 
 class Sequence(Schedule):
-    r"""Run schedules one after the other, each over its own span of the run.
+    r"""Run schedules one after another, each over its own span of the run.
 
     .. math:: v(p) = v_i\left(\frac{p - b_i}{b_{i+1} - b_i}\right)
         \quad b_i \le p < b_{i+1}, \quad b_0 = 0, \quad b_{n} = 1
 
-    At a boundary the next schedule starts, with its value at progress 0. At 1 and
-    after it, the last schedule's value at 1 holds.
+    At a boundary the next schedule starts with its value at progress 0. At progress 1 and
+    after it, the value is that of the last schedule at 1.
 
     Args:
         schedules: Scalars, expressions of scalars, or numbers. Only their formulas
-            are used: updating the sequence leaves them as they are.
-        boundaries: Where one ends and the next begins, one fewer than schedules:
-            fractions of the run in order, from 0 to 1. Between two that are equal there is
-            no time: that schedule is left out.
+            are used: updating the sequence does not change them.
+        boundaries: The progresses at which the next schedule begins, one fewer than
+            schedules: fractions of the run in increasing order. A schedule between two equal
+            boundaries is skipped.
 
     Raises:
-        ValueError: ``boundaries`` are not such fractions, or not one fewer.
+        ValueError: ``boundaries`` has the wrong length, is not in order or not in [0, 1].
         TypeError: A schedule is neither a scalar nor a number.
 
     Example:
@@ -78,8 +78,9 @@ class Sequence(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.05, 0.1, 0.5, 0.75, 1)]
         [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
 
-    As PyTorch's ``SequentialLR`` and MLX's and optax's ``join_schedules``. A piece that keeps
-    the clock of the run, as "fixed" in fvcore, is ``Truncated(schedule, b_end, b_begin)``.
+    Similar to PyTorch's ``SequentialLR`` and to ``join_schedules`` of MLX and optax. For a piece
+    that follows the progress of the whole run, as "fixed" in fvcore, pass
+    ``Truncated(schedule, b_end, b_begin)``.
     """
 
     schedules: Several
@@ -88,11 +89,11 @@ class Sequence(Schedule):
     monotone_pieces = True
 
     def check_together(self) -> None:
-        """Check that there is a boundary between any two schedules."""
+        """Check that there is a boundary between each two schedules."""
         checks.one_fewer("boundaries of Sequence", self.boundaries, self.schedules, "schedules")
 
     def value_at(self, progress: P) -> P:
-        """Return the value of the schedule whose span holds ``progress``."""
+        """Return the value of the schedule at ``progress``."""
         schedules: Any = self.schedules
         return piecewise(progress, self.boundaries, lambda i, p: schedules[i].value_at(p))
 
@@ -104,27 +105,27 @@ class Sequence(Schedule):
 
 
 class Warmup(Schedule):
-    r"""Warm up to the first value of a schedule, then run it over what remains [1].
+    r"""Warm up to the first value of a schedule, then run it over the rest of the run [1].
 
     .. math:: v(p) = s + (v_0 - s)\, g(p / f) \quad p < f, \qquad
         v(p) = v_{schedule}\left(\frac{p - f}{1 - f}\right) \quad p \ge f
 
-    The value is ``start`` at progress 0, and the schedule's first value exactly where
-    the warm-up ends. At 1 and after it, the schedule's value at 1 holds. A plateau does not
-    count what it observes during the warm-up, as in timm.
+    The value is ``start`` at progress 0, and the schedule's first value exactly at the end
+    of the warm-up. At progress 1 and after it, the value is that of the schedule at 1. A
+    ``ReduceOnPlateau`` in the schedule ignores metrics during the warm-up, as in timm.
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
-        fraction: The length of the warm-up, as a fraction of the run from 0, none,
-            to 1. ``Horizon.fraction(steps=...)`` converts steps.
+        fraction: The length of the warm-up, a fraction of the run from 0 (no warm-up) to 1.
+            ``Horizon.fraction(steps=...)`` converts steps.
         start: The value at progress 0. Default: ``0.0``.
-        curve: The way up: "linear", "cosine", "one_minus_sqrt", "smoothstep",
-            "polynomial" or "exponential". Default: ``"linear"``.
-        warmup: Another name of ``fraction``, as in the other schedules that warm up.
+        curve: The curve of the warm-up: "linear", "cosine", "one_minus_sqrt",
+            "smoothstep", "polynomial" or "exponential". Default: ``"linear"``.
+        warmup: An alias of ``fraction``, named as in the other schedules that warm up.
 
     Raises:
         ValueError: ``fraction`` is not in [0, 1], ``start`` is infinite or NaN, or
-            there is no curve of that name.
+            the curve is unknown.
         TypeError: ``schedule`` is neither a scalar nor a number, or another argument
             is of the wrong type.
 
@@ -134,12 +135,12 @@ class Warmup(Schedule):
         >>> [float(lr.update(p)) for p in (0, 0.1, 0.2, 0.6, 1)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
 
-    The schedule begins when the warm-up is over. If it runs on underneath instead, from the
-    first step of the run, there are two ways to lay the warm-up over it:
+    The schedule starts at the end of the warm-up. For a schedule that starts with the run, so
+    that the warm-up overlaps its beginning, there are two ways:
 
-    - ``Warmup(1.0, f) * schedule`` multiplies the two, as when factors are chained;
-    - ``Warmup(Truncated(schedule, begin=f), f)`` goes straight to the value that the
-      schedule has at f, as detectron2 and OLMo do.
+    - ``Warmup(1.0, f) * schedule`` multiplies the two, like chained factors;
+    - ``Warmup(Truncated(schedule, begin=f), f)`` rises along the curve to the value of the
+      schedule at f, like detectron2 and OLMo.
 
         >>> from scalars import Linear, Truncated
         >>> below = Linear(1.0, 0.0)
@@ -170,7 +171,7 @@ class Warmup(Schedule):
         warmup: float | None = None,
     ) -> None:
         if (fraction is None) == (warmup is None):
-            way_out = "Write Warmup(schedule, 0.1), or Warmup(schedule, warmup=0.1)."
+            way_out = "Write Warmup(schedule, 0.1) or Warmup(schedule, warmup=0.1)."
             given = (fraction, warmup)
             checks.fail("fraction of Warmup", "given once", given, way_out, wrong_type=True)
         fraction = warmup if fraction is None else fraction
@@ -178,7 +179,7 @@ class Warmup(Schedule):
         self.__post_init__()
 
     def value_at(self, progress: P) -> P:
-        """Return the value on the way up, or the schedule's."""
+        """Return the value of the warm-up, or that of the schedule after it."""
         schedule: Any = self.schedule
 
         def piece(i: int, p: P) -> P:
@@ -189,7 +190,7 @@ class Warmup(Schedule):
         return piecewise(progress, (self.fraction,), piece)
 
     def hearing(self, progress: float) -> tuple[Any, ...]:
-        """Return the listeners that count what is observed: no plateaus during the warm-up."""
+        """Return the listeners that count metrics at ``progress``: plateaus only after warm-up."""
         over = span_at(progress, (self.fraction,)) > 0
         return tuple([one for one in self.listeners if over or not one.waits_for_warmup])
 
@@ -200,7 +201,7 @@ class Warmup(Schedule):
 
 
 class WarmupStableDecay(Schedule):
-    r"""Warm up, keep the peak, and decay at the end: WSD [1].
+    r"""Warm up, stay at the peak, and decay at the end: WSD [1].
 
     .. math:: v(p) = s + (k - s) p / w \quad p < w, \qquad k \quad p < 1 - d, \qquad
         k + (e - k)\, g\left(\frac{p - 1 + d}{d}\right) \quad p \ge 1 - d
@@ -210,16 +211,16 @@ class WarmupStableDecay(Schedule):
 
     Args:
         peak: The value between warm-up and decay.
-        warmup: The length of the linear warm-up, a fraction of the run; 0 is none.
-        decay: The length of the decay, a fraction of the run; 0 is none.
+        warmup: The length of the linear warm-up, a fraction of the run from 0 to 1.
+        decay: The length of the decay, a fraction of the run from 0 to 1.
         start: The value at progress 0. Default: ``0.0``.
         end: The value at progress 1. Default: ``0.0``.
-        curve: The way down: "linear", "cosine", "one_minus_sqrt", "smoothstep",
+        curve: The curve of the decay: "linear", "cosine", "one_minus_sqrt", "smoothstep",
             "polynomial" or "exponential". Default: ``"linear"``.
 
     Raises:
-        ValueError: A number is infinite or NaN, a length is not in [0, 1], the two
-            together are longer than the run, or there is no curve of that name.
+        ValueError: A number is infinite or NaN, a length is not in [0, 1], warm-up and
+            decay together are longer than the run, or the curve is unknown.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -229,7 +230,7 @@ class WarmupStableDecay(Schedule):
         [0.0, 0.5, 1.0, 1.0, 0.55, 0.1]
 
     [1]: Hu, S. et al., 2024. MiniCPM: Unveiling the potential of small language models
-    with scalable training strategies. The "1-sqrt" way down: Hägele, A. et al., 2024.
+    with scalable training strategies. For the "1-sqrt" decay: Hägele, A. et al., 2024.
     """
 
     peak: Real
@@ -244,11 +245,12 @@ class WarmupStableDecay(Schedule):
     def check_together(self) -> None:
         """Check that warm-up and decay fit into the run."""
         if self.warmup + self.decay > 1 + HOST_TOLERANCE:
-            rule = f"at most what the warm-up leaves, {1 - self.warmup}"
-            checks.fail("decay of WarmupStableDecay", rule, self.decay, "Shorten one of them.")
+            rule = f"at most 1 - warmup, {1 - self.warmup}"
+            way_out = "Shorten the warm-up or the decay."
+            checks.fail("decay of WarmupStableDecay", rule, self.decay, way_out)
 
     def value_at(self, progress: P) -> P:
-        """Return the value on the way up, the peak, or the value on the way down."""
+        """Return the value of the warm-up, the peak, or the value of the decay."""
 
         def piece(i: int, p: P) -> P:
             if i == 0:
@@ -264,7 +266,7 @@ class WarmupStableDecay(Schedule):
 
     @property
     def decay_begin(self) -> float:
-        """The progress at which the decay begins: where ``Horizon.jump`` goes to cool down."""
+        """The progress at which the decay begins: jump there with ``Horizon.jump`` to cool down."""
         return max(self.warmup, 1 - self.decay)
 
     def _phase_ends(self) -> tuple[float, float]:
@@ -272,26 +274,27 @@ class WarmupStableDecay(Schedule):
 
 
 class Repeat(Schedule):
-    r"""Run a schedule several times, each time scaled once more.
+    r"""Repeat a schedule, and scale each repetition by one more factor.
 
     .. math:: v(p) = d^i\, v_{schedule}(x)
 
-    in the i-th time from 0, with x the part of it that is done. Where a run of the schedule
-    ends the next begins; at progress 1 and after it the value is that at the end of the last.
+    in repetition i, counted from 0, of which the fraction x is done. At the end of a
+    repetition the next one begins. At progress 1 and after it, the value is that at the end of
+    the last repetition.
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
-        times: How often it runs, above 0 and up to 1,000,000. Of 2.5 times, the third one
-            is cut off in its middle.
-        decay: The factor d of the whole value from one time to the next.
+        times: The number of repetitions, above 0 and up to 1,000,000. With 2.5 the third
+            one ends in its middle.
+        decay: The factor d on the value from one repetition to the next.
             Default: ``1.0``.
-        growth: How much longer each time is than the one before, above 0; unless it is 1,
-            there are at most 10,000 times. Default: ``1.0``.
+        growth: The factor on the length from one repetition to the next, above 0. Unless it
+            is 1, there are at most 10,000 repetitions. Default: ``1.0``.
 
     Raises:
         ValueError: An argument is infinite, NaN or out of its range.
-        TypeError: ``schedule`` is neither a scalar nor a number, or another argument not a
-            number.
+        TypeError: ``schedule`` is neither a scalar nor a number, or another argument is not
+            a number.
 
     Example:
         >>> from scalars import Linear, Repeat
@@ -303,12 +306,12 @@ class Repeat(Schedule):
         >>> [Repeat(Linear(1.0, 0.0), 2, growth=3).at(p) for p in (0, 0.125, 0.25, 0.625, 1)]
         [1.0, 0.5, 1.0, 0.5, 0.0]
 
-    The decay lowers the end of each time too. If it has a floor to keep, write
-    ``floor + Repeat(schedule - floor, times, decay)``; where only the start decays, as in timm
-    and in fairseq, add what decays and what does not: ``Repeat(CosineAnnealing(start), times,
-    decay) + Repeat(CosineAnnealing(0.0, floor), times)``.
+    ``decay`` also scales the end of each repetition. To decay towards a floor, write
+    ``floor + Repeat(schedule - floor, times, decay)``. To decay only the start, like timm and
+    fairseq, add a part that decays and a part that does not: ``Repeat(CosineAnnealing(start),
+    times, decay) + Repeat(CosineAnnealing(0.0, floor), times)``.
 
-    As timm's cycles and Hugging Face's ``cosine_with_restarts``.
+    Similar to timm's cycles and Hugging Face's ``cosine_with_restarts``.
     """
 
     schedule: Nested
@@ -319,19 +322,19 @@ class Repeat(Schedule):
     monotone_pieces = True
 
     def check_together(self) -> None:
-        """Check that each time takes a part of the run that can be told from the next."""
+        """Check that there are not too many repetitions, and that none is too short."""
         most = 1_000_000 if self.growth == 1 else MOST_CYCLES
         if self.times > most:
-            rule = f"at most {most:,}" + (" if times grow" if self.growth != 1 else "")
-            checks.fail("times of Repeat", rule, self.times, "Repeat it less often.")
+            rule = f"at most {most:,}" + (" if growth is not 1" if self.growth != 1 else "")
+            checks.fail("times of Repeat", rule, self.times, "Pass a smaller number.")
         spans = [end - begin for begin, end in pairwise((0.0, *self._ends))]
         if min(spans) < HOST_TOLERANCE:
-            rule = f"such that each time takes at least {HOST_TOLERANCE:g} of the run"
-            checks.fail("growth of Repeat", rule, self.growth, "Repeat it less often.")
+            rule = f"such that each repetition takes at least {HOST_TOLERANCE:g} of the run"
+            checks.fail("growth of Repeat", rule, self.growth, "Reduce times or growth.")
 
     @cached_property
     def _ends(self) -> tuple[float, ...]:
-        """Where the times end if they differ; the last one at the end of the run, or after it."""
+        """The ends of the repetitions, the last one at or after 1; or the first, if all are equal."""
         if self.growth == 1:
             return (1 / self.times,)
         return growing_spans(self.times, self.growth)
@@ -360,8 +363,8 @@ class Reversed(Schedule):
 
     .. math:: v(p) = v_{schedule}(1 - p)
 
-    The value is the schedule's last one at progress 0, and its first one at 1 and
-    after it.
+    The value is the schedule's last one at progress 0, and its first one at progress 1
+    and after it.
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
@@ -392,21 +395,21 @@ class Reversed(Schedule):
 
 
 class Truncated(Schedule):
-    r"""Run a part of a schedule: what it is between two points of its own progress.
+    r"""Run only a part of a schedule, from one point of its own progress to another.
 
     .. math:: v(p) = v_{schedule}(b + (e - b)\, p)
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
-        end: The progress e of the schedule at the end of the run, above 0 and up to 1. Below
-            1 the run ends before the schedule does. Default: ``1.0``.
-        begin: The progress b of the schedule at progress 0, from 0 to ``end``.
+        end: The progress e of the schedule at the end of the run, from 1e-6 to 1. Below 1
+            the run ends before the schedule does. Default: ``1.0``.
+        begin: The progress b of the schedule at the start of the run, from 0 to ``end``.
             Default: ``0.0``.
 
     Raises:
-        ValueError: ``end`` or ``begin`` is not in its range.
-        TypeError: ``schedule`` is neither a scalar nor a number, or another argument is no
-            number.
+        ValueError: ``end`` or ``begin`` is out of its range.
+        TypeError: ``schedule`` is neither a scalar nor a number, or another argument is not
+            a number.
 
     Example:
         >>> from scalars import Linear, Truncated
@@ -415,8 +418,8 @@ class Truncated(Schedule):
         >>> [Truncated(Linear(1.0, 0.0), begin=0.5).at(p) for p in (0, 0.5, 1)]
         [0.5, 0.25, 0.0]
 
-    A ``cosine_decay`` of MLX over N steps, in a run of T steps that ends before:
-    ``Truncated(CosineAnnealing(start), end=T / N)``.
+    For example, MLX's ``cosine_decay`` over N steps, in a run that ends earlier, after T steps,
+    is ``Truncated(CosineAnnealing(start), end=T / N)``.
     """
 
     schedule: Nested
@@ -428,7 +431,7 @@ class Truncated(Schedule):
     def check_together(self) -> None:
         """Check that the part does not run backwards."""
         if self.begin > self.end:
-            way_out = "Reversed(Truncated(...)) runs backwards."
+            way_out = "To run backwards, swap the two and write Reversed(Truncated(...))."
             checks.fail("begin of Truncated", f"at most end, {self.end}", self.begin, way_out)
 
     def value_at(self, progress: P) -> P:
@@ -446,21 +449,21 @@ class Truncated(Schedule):
 
 
 class Staircase(Schedule):
-    r"""Hold a schedule between equal distances, as if stepped once per epoch.
+    r"""Update a schedule only at equal intervals, for example once per epoch.
 
     .. math:: v(p) = v_{schedule}(d \lfloor p / d \rfloor)
 
-    The value changes exactly at each multiple of ``every``, at progress 1 too if it is one;
-    then it stays. ``Staircase(schedule, horizon.fraction(epochs=1))`` is the schedule as if it
-    were stepped at the end of each epoch.
+    The value changes exactly at each multiple of ``every``, including progress 1 if it is a
+    multiple. After progress 1 it is constant. ``Staircase(schedule,
+    horizon.fraction(epochs=1))`` is the schedule as if stepped at the end of each epoch.
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
-        every: The distance d between two changes, a fraction of the run from 1e-6 to 1.
+        every: The interval d between two changes, a fraction of the run from 1e-6 to 1.
 
     Raises:
         ValueError: ``every`` is out of its range.
-        TypeError: ``schedule`` is neither a scalar nor a number, or ``every`` is no number.
+        TypeError: ``schedule`` is neither a scalar nor a number, or ``every`` is not a number.
 
     Example:
         >>> from scalars import Linear, Staircase
@@ -468,7 +471,8 @@ class Staircase(Schedule):
         >>> [lr.at(p) for p in (0, 0.2, 0.25, 0.7, 0.75, 0.99, 1)]
         [1.0, 1.0, 0.75, 0.5, 0.25, 0.25, 0.0]
 
-    PyTorch's schedulers, stepped after each epoch; ``staircase=True`` in Keras and DeepSpeed.
+    The same as PyTorch's schedulers when stepped after each epoch, and ``staircase=True`` in
+    Keras and DeepSpeed.
     """
 
     schedule: Nested
@@ -487,17 +491,17 @@ class Staircase(Schedule):
         schedule: Any = self.schedule
         count = int(1 / self.every + HOST_TOLERANCE)
         changes = [*inner_spans(count + 1)]
-        # Of many steps, those after which what is below turns.
+        # inner_spans may skip steps: add those at which the schedule has an edge.
         changes += [math.ceil(edge / self.every - HOST_TOLERANCE) for edge in schedule.edges]
         return inner([i * self.every for i in changes])
 
 
 class Warp(Schedule):
-    r"""Run a schedule on a clock that is slow at first (a power above 1) or fast.
+    r"""Run a schedule slower at first (a power above 1), or faster (below 1).
 
     .. math:: v(p) = v_{schedule}(p^k)
 
-    The ends are those of the schedule.
+    The values at progress 0 and 1 are those of the schedule.
 
     Args:
         schedule: A scalar, an expression of scalars, or a number.
@@ -505,14 +509,14 @@ class Warp(Schedule):
 
     Raises:
         ValueError: ``power`` is not a finite number above 0.
-        TypeError: ``schedule`` is neither a scalar nor a number, or ``power`` no number.
+        TypeError: ``schedule`` is neither a scalar nor a number, or ``power`` is not a number.
 
     Example:
         >>> from scalars import Linear, Warp
         >>> [Warp(Linear(1.0, 0.0), power=2).at(p) for p in (0, 0.5, 1)]
         [1.0, 0.75, 0.0]
 
-    timm's k-decay: Zhang, T. and Li, W., 2020. kDecay: Just adding k-decay items on
+    The same as timm's k-decay: Zhang, T. and Li, W., 2020. kDecay: Just adding k-decay items on
     learning-rate schedule to improve neural networks. arXiv:2004.05909.
     """
 

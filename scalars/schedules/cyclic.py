@@ -31,27 +31,27 @@ def mode(name: str, value: Any) -> str:
 
 
 class CosineAnnealingWarmRestarts(Schedule):
-    r"""Anneal along half a cosine, again and again: SGDR [1].
+    r"""Anneal along half a cosine in each of several cycles: SGDR [1].
 
     .. math:: v(p) = e + \frac{1}{2} (s d^i - e) (1 + \cos \pi x)
 
-    in cycle i, of the length :math:`l m^i`, with x the part of it that is done. A cycle
-    starts exactly where the one before it has ended. One that ends at progress 1 has its
-    end value there, and that value holds.
+    in cycle i, of length :math:`l m^i`, of which the fraction x is done. A cycle starts
+    exactly at the end of the one before. If a cycle ends at progress 1, the value there and
+    after it is ``end``.
 
     Args:
         start: The value at the start of the first cycle.
         end: The value at the end of each cycle. Default: ``0.0``.
-        first_cycle: The length l of the first cycle, a fraction of the run above 0 and
-            up to 1. Default: ``1.0``.
+        first_cycle: The length l of the first cycle, a fraction of the run from 1e-6 to 1.
+            Default: ``1.0``.
         cycle_mult: The factor m from the length of a cycle to that of the next, above 0.
             Default: ``1.0``.
-        decay: The factor d from the start of a cycle to that of the next.
+        decay: The factor d from the start value of a cycle to that of the next.
             Default: ``1.0``.
 
     Raises:
-        ValueError: An argument is infinite, NaN or out of its range, or the cycles would
-            get so short that more than 10,000 of them do not fill the run.
+        ValueError: An argument is infinite, NaN or out of its range, or the cycles shrink
+            so much that 10,000 of them do not fill the run.
         TypeError: An argument is not a real number.
 
     Example:
@@ -75,13 +75,13 @@ class CosineAnnealingWarmRestarts(Schedule):
     def check_together(self) -> None:
         """Check that the cycles fill the run."""
         if self.cycle_mult != 1 and len(self._ends) > MOST_CYCLES:
-            rule = f"so large that {MOST_CYCLES:,} cycles fill the run"
-            way_out = "Make it larger, or the first cycle longer."
+            rule = f"so large that at most {MOST_CYCLES:,} cycles fill the run"
+            way_out = "Increase cycle_mult or first_cycle."
             checks.fail("cycle_mult of CosineAnnealingWarmRestarts", rule, self.cycle_mult, way_out)
 
     @cached_property
     def _ends(self) -> tuple[float, ...]:
-        """Where the cycles end; the last one at the end of the run, or after it."""
+        """The ends of the cycles, the last one at or after the end of the run."""
         edges, length = [self.first_cycle], self.first_cycle
         while edges[-1] < 1 - HOST_TOLERANCE and len(edges) <= MOST_CYCLES:
             length *= self.cycle_mult
@@ -89,7 +89,7 @@ class CosineAnnealingWarmRestarts(Schedule):
         return tuple(edges)
 
     def value_at(self, progress: P) -> P:
-        """Return the value in the cycle that holds ``progress``."""
+        """Return the value in the cycle at ``progress``."""
         if self.cycle_mult == 1:
             i, x = equal_spans(progress, self.first_cycle)
         else:
@@ -107,27 +107,26 @@ class CosineAnnealingWarmRestarts(Schedule):
 
 
 class Cyclic(Schedule):
-    r"""Go up and down between two values: cyclical rates [1].
+    r"""Move up and down between two values: cyclical learning rates [1].
 
     .. math:: v(p) = a + (b - a)\, c\, t(x)
 
-    where t rises from 0 to 1 over the first part of a cycle, and falls back over the
+    where t rises from 0 to 1 over the first part of a cycle, and falls back to 0 over the
     rest; c is 1 in mode "triangular", :math:`2^{-i}` in cycle i in "triangular2", and
-    :math:`\gamma^p` in "exp_range". After progress 1 the value at 1 holds.
+    :math:`\gamma^p` in "exp_range". After progress 1 the value stays that at 1.
 
     Args:
         low: The value a at both ends of a cycle.
         high: The value b at the top of the first cycle.
-        cycle: The length of a cycle, a fraction of the run above 0 and up to 1.
-        rise: The part of a cycle that goes up, from 0, which jumps up, to 1, which jumps
-            down. Default: ``0.5``.
+        cycle: The length of a cycle, a fraction of the run from 1e-6 to 1.
+        rise: The fraction of a cycle in which the value rises, from 0, where it jumps up,
+            to 1, where it jumps down. Default: ``0.5``.
         mode: "triangular", "triangular2" or "exp_range". Default: ``"triangular"``.
-        gamma: The factor over the whole run, above 0, in mode "exp_range". A factor g at
-            each of T steps is ``gamma=g**T``. Default: ``1.0``.
+        gamma: The factor over the whole run in mode "exp_range", above 0. For a factor g at
+            each of T steps, pass ``g**T``. Default: ``1.0``.
 
     Raises:
-        ValueError: An argument is infinite, NaN or out of its range, or there is no such
-            mode.
+        ValueError: An argument is infinite, NaN or out of its range, or the mode is unknown.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -137,7 +136,7 @@ class Cyclic(Schedule):
         [0.0, 1.0, 0.0, 0.5, 0.0]
 
     [1]: Smith, L.N., 2017. Cyclical learning rates for training neural networks. WACV
-    2017. PyTorch's ``CyclicLR``.
+    2017. The same as PyTorch's ``CyclicLR``.
     """
 
     low: Real
@@ -169,33 +168,32 @@ class Cyclic(Schedule):
 
     @property
     def monotone(self) -> bool:
-        """Whether that is exact: what shrinks all the time has its top a little earlier."""
+        """Whether ``edges`` are exact: with "exp_range" the peaks may be slightly off them."""
         return self.mode != "exp_range"
 
 
 class OneCycle(Schedule):
-    r"""Rise to a peak and fall far below the start: the 1cycle policy [1].
+    r"""Rise to a peak, then fall far below the start: the 1cycle policy [1].
 
     .. math:: s \to k \quad p < w, \qquad k \to e \quad p \ge w
 
-    along ``curve``; in three phases :math:`s \to k`, :math:`k \to s` in the same time,
-    and :math:`s \to e` over the rest. The value is ``start`` at progress 0, ``peak``
-    exactly at the end of the warm-up, and ``end`` at 1 and after it. With ``start`` above
-    ``peak`` it goes down and up: a momentum.
+    along ``curve``. With three phases, the value moves :math:`s \to k`, then :math:`k \to s`
+    in the same time, then :math:`s \to e` over the rest. It is ``start`` at progress 0,
+    ``peak`` exactly at the end of the warm-up, and ``end`` at 1 and after it. For a momentum,
+    which falls and rises again, pass a ``start`` above ``peak``.
 
     Args:
         peak: The value k at the end of the warm-up.
         start: The value s at progress 0. Default: ``None``, peak / 25.
         end: The value e at progress 1. Default: ``None``, start / 10,000.
-        warmup: The length w of the first phase, a fraction of the run from 0, none, to 1,
-            in three phases to 0.5. Default: ``0.3``.
-        curve: The way of each phase: "cosine", "linear", "one_minus_sqrt", "smoothstep",
+        warmup: The length w of the first phase, a fraction of the run from 0 to 1, or to
+            0.5 with three phases. Default: ``0.3``.
+        curve: The curve of each phase: "cosine", "linear", "one_minus_sqrt", "smoothstep",
             "polynomial" or "exponential". Default: ``"cosine"``.
-        three_phase: Whether to come back to ``start`` first. Default: ``False``.
+        three_phase: Whether to return to ``start`` before ``end``. Default: ``False``.
 
     Raises:
-        ValueError: An argument is infinite, NaN or out of its range, or there is no curve
-            of that name.
+        ValueError: An argument is infinite, NaN or out of its range, or the curve is unknown.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -223,11 +221,11 @@ class OneCycle(Schedule):
     def check_together(self) -> None:
         """Check that three phases fit into the run."""
         if self.three_phase and self.warmup > 0.5:
-            way_out = "The second phase takes as long."
+            way_out = "Shorten it: the second phase is as long as the warm-up."
             checks.fail("warmup of OneCycle", "at most 0.5 in three phases", self.warmup, way_out)
 
     def value_at(self, progress: P) -> P:
-        """Return the value on the way of the phase that holds ``progress``."""
+        """Return the value on the curve of the phase at ``progress``."""
         start = self.peak / 25 if self.start is None else self.start
         end = start / 1e4 if self.end is None else self.end
         values = [start, self.peak, start, end] if self.three_phase else [start, self.peak, end]

@@ -1,4 +1,4 @@
-"""Spans of a run: which one a progress is in, and how much of it is done."""
+"""Spans of a run: the span at a progress, and the fraction of it that is done."""
 
 from __future__ import annotations
 
