@@ -552,7 +552,7 @@ def member() -> Any:
         (
             lambda: attach(optim.SGD(Linear(0.1, 0.0)), horizon=Horizon(10_000_001)),
             ValueError,
-            r"at most 10,000,000 steps for values that are looked up by the step, got 10000001. "
+            r"at most 10,000,000 steps for values that are looked up by step, got 10000001. "
             r"Attach without a horizon, and call group.update",
         ),
     ],

@@ -352,9 +352,9 @@ def test_every_field_is_swept() -> None:
 
 # Steps where a fraction belongs, or a schedule that goes on after the run.
 WAYS_OUT = (
-    r"Horizon.fraction\(steps=...\) converts steps and epochs. Of a schedule that is longer than "
-    r"this run take a part, Truncated\(schedule, end\), or give the horizon of all of it, and stop "
-    r"early.$"
+    r"Horizon.fraction\(steps=...\) converts steps and epochs. If the schedule is longer than this "
+    r"run, cut it with Truncated\(schedule, end\), or pass the total steps of the whole schedule "
+    r"and stop early.$"
 )
 TOO_LONG: list[tuple[Callable[[], Any], str, str, str]] = [
     (lambda: Warmup(1.0, 10), "fraction of Warmup", "fraction of the run", "10"),
@@ -362,8 +362,8 @@ TOO_LONG: list[tuple[Callable[[], Any], str, str, str]] = [
     (lambda: Sequence([1, 2], [30]), "item 0 of boundaries of Se.*", "fraction of the run", "30"),
     (lambda: PiecewiseConstant([1, 2], [3]), "item 0 of b.*", "fraction of the run", "3"),
     (lambda: MultiStepDecay(1.0, 0.1, [60]), "item 0 of mil.*", "fraction of the run", "60"),
-    (lambda: StepDecay(1.0, 0.1, every=30), "every of StepDecay", "part of the run", "30"),
-    (lambda: Cyclic(0, 1, 2000), "cycle of Cyclic", "part of the run", "2000"),
+    (lambda: StepDecay(1.0, 0.1, every=30), "every of StepDecay", "fraction of the run", "30"),
+    (lambda: Cyclic(0, 1, 2000), "cycle of Cyclic", "fraction of the run", "2000"),
     (lambda: OneCycle(1.0, warmup=300), "warmup of OneCycle", "fraction of the run", "300"),
 ]
 
@@ -373,16 +373,16 @@ TOO_LONG: list[tuple[Callable[[], Any], str, str, str]] = [
     [
         (
             lambda: Exponential(0.0, 1.0),
-            "start of Exponential must be not 0: no factor reaches it, got 0",
+            "start of Exponential must be other than 0, got 0",
         ),
-        (lambda: Exponential(1.0, 0.0), "end of Exponential must be not 0"),
+        (lambda: Exponential(1.0, 0.0), "end of Exponential must be other than 0"),
         (
             lambda: Exponential(1.0, -1.0),
-            r"end of Exponential must be of the sign of start, 1.0, got -1.0",
+            r"end of Exponential must be of the same sign as start, 1.0, got -1.0",
         ),
         (
             lambda: Sequence([1.0, 2.0, 3.0], [0.6, 0.4]),
-            r"boundaries of Sequence must be fractions of the run in order, got \[0.6, 0.4\]",
+            r"boundaries of Sequence must be fractions of the run in increasing order, got \[0.6, ",
         ),
         (
             lambda: Truncated(1.0, 0.25, 0.5),
@@ -390,9 +390,9 @@ TOO_LONG: list[tuple[Callable[[], Any], str, str, str]] = [
         ),
         (
             lambda: Repeat(1.0, 60, growth=2.0),
-            "growth of Repeat must be such that each time takes at least 1e-09 of the run, got 2",
+            "growth of Repeat must be such that each repetition takes at least 1e-09 of the run",
         ),
-        (lambda: Repeat(1.0, 10_001, growth=2.0), "at most 10,000 if times grow, got 10001"),
+        (lambda: Repeat(1.0, 10_001, growth=2.0), "at most 10,000 if growth is not 1, got 10001"),
         (lambda: Warmup(InverseSqrt(1.0, 0.0), 0.0), "timescale of .* that of 10,000 steps"),
         (
             lambda: Sequence([1.0, 2.0], [0.4, 0.6]),

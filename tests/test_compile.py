@@ -327,7 +327,7 @@ def test_a_frozen_loss_weight_warns_once() -> None:
 def test_a_frozen_weight_that_is_logged_warns_too() -> None:
     weight = Linear(0.0, 1.0)
     step = mx.compile(lambda x: weight * x)
-    with pytest.warns(RuntimeWarning, match="never again, while it was updated 33 times"):
+    with pytest.warns(RuntimeWarning, match="has been updated 33 times since then"):
         for i in range(50):
             weight.update(i / 50)
             step(ONE)

@@ -102,7 +102,7 @@ def test_bad_metrics_change_nothing(metric: Any, message: str) -> None:
 
 def test_only_adaptive_scalars_observe() -> None:
     for scalar in (Linear(0.0, 1.0), 2 * Linear(0.0, 1.0), ScalarGroup(a=Linear(0.0, 1.0))):
-        with pytest.raises(ValueError, match="must be an adaptive one, got .* observe metrics."):
+        with pytest.raises(ValueError, match="must be an adaptive one, got .* observes metrics"):
             scalar.observe(1.0)
 
 

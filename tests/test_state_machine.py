@@ -379,7 +379,7 @@ class Scalars(RuleBasedStateMachine):
         """Hold a leaf at a value, or release it; no expression is held."""
         i = self.chosen(i)
         if not isinstance(self.made[i], Leaf):
-            with pytest.raises(ValueError, match="called on"):
+            with pytest.raises(ValueError, match="must be a schedule, got"):
                 self.numbers[i].hold(0.5)
             return
         leaf = self.leaves_in(i)[0]

@@ -334,7 +334,7 @@ class Repeat(Schedule):
 
     @cached_property
     def _ends(self) -> tuple[float, ...]:
-        """The ends of the repetitions, the last one at or after 1; or the first, if all are equal."""
+        """The ends of the repetitions, the last one at or after 1; if all are equal, the first."""
         if self.growth == 1:
             return (1 / self.times,)
         return growing_spans(self.times, self.growth)
