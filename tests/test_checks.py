@@ -386,7 +386,7 @@ TOO_LONG: list[tuple[Callable[[], Any], str, str, str]] = [
         ),
         (
             lambda: Truncated(1.0, 0.25, 0.5),
-            r"begin of Truncated must be at most end, 0.25, got 0.5. Reversed\(Truncated",
+            r"begin of Truncated must be at most end, 0.25, got 0.5. .* Reversed\(Truncated",
         ),
         (
             lambda: Repeat(1.0, 60, growth=2.0),

@@ -311,7 +311,7 @@ def test_a_frozen_loss_weight_warns_once() -> None:
     step = mx.compile(lambda x: weight * x)
     updates = 0
     with pytest.warns(
-        RuntimeWarning, match=r"Linear\(start=0.0, end=1.0\) was read while .* attach"
+        RuntimeWarning, match=r"Linear\(start=0.0, end=1.0\) was last read while .* attach"
     ):
         for i in range(100):
             weight.update(i / 100)

@@ -117,7 +117,10 @@ def test_where_there_is_no_value() -> None:
         (lambda: ours.sqrt(Linear(1.0, -1.0)), "must be a finite number.*at least 0"),
         (lambda: ours.exp(Linear(0.0, 1000.0)), "must be a finite number.*math range error"),
         (lambda: np.log(Linear(-1.0, 1.0)), "must be a finite number"),
-        (lambda: ours.log(-1.0), r"x of log must be a number for which log\(x\) is finite, got -1.0"),
+        (
+            lambda: ours.log(-1.0),
+            r"x of log must be a number for which log\(x\) is finite, got -1.0",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             make()
