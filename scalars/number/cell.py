@@ -42,8 +42,8 @@ class Cell:
       ``Pair``, together with ``extras`` for checkpoints.
     - Traced: ``mx.compile`` has put placeholders into ``arrays``, and reading returns them.
 
-    While a scalar follows the step of an optimizer, it has a cell of another class: see
-    ``optimizers/steps.py``.
+    There is a fourth state, driven: while a scalar follows the step of an optimizer, its cell
+    is a ``StepCell`` of ``optimizers/steps.py``, which looks the value up by the step.
     """
 
     KEYS = ("value", "remainder")
