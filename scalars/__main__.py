@@ -59,7 +59,7 @@ def _stop(message: str) -> NoReturn:
 def _parser() -> ArgumentParser:
     parser = _Parser(
         prog="scalars",
-        description="Schedules, drawn, listed and converted.",
+        description="Draw, list and convert schedules.",
         epilog=EXAMPLES,
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -67,51 +67,58 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     show = commands.add_parser("show", help="draw schedules, or print their values")
     text = (
-        "such as 'Warmup(CosineAnnealing(1e-3), 0.1)', 'cosine(1e-3, warmup_steps=100)', or "
-        "'lr=...' to name it"
+        "a schedule such as 'Warmup(CosineAnnealing(1e-3), 0.1)' or "
+        "'cosine(1e-3, warmup_steps=100)', or 'lr=...' with a name"
     )
     show.add_argument("expressions", nargs="+", metavar="EXPRESSION", help=text)
-    text = "steps of the run; without them the progress goes from 0 to 1"
+    text = "number of steps in the run (default: show progress from 0 to 1)"
     show.add_argument("--steps", type=int, metavar="N", help=text)
-    show.add_argument("--epochs", type=int, metavar="E", help="count these epochs instead")
-    show.add_argument("--png", metavar="FILE", help="draw a picture into FILE")
+    show.add_argument(
+        "--epochs",
+        type=int,
+        metavar="E",
+        help="number of epochs in the run, to show epochs instead of steps",
+    )
+    show.add_argument("--png", metavar="FILE", help="save a plot to FILE")
     show.add_argument("--csv", action="store_true", help="print the values at every step")
-    show.add_argument("--log", action="store_true", help="draw a logarithmic axis")
+    show.add_argument("--log", action="store_true", help="use a logarithmic y axis")
     show.set_defaults(run=_show)
-    listed = commands.add_parser("list", help="name every schedule")
+    listed = commands.add_parser("list", help="list all schedules")
     listed.set_defaults(run=_list)
-    convert = commands.add_parser("convert", help="print the expressions that a config stands for")
-    convert.add_argument("file", metavar="FILE", help="TOML, JSON or YAML; mlx-lm's configs too")
+    convert = commands.add_parser("convert", help="print the schedules in a config as expressions")
+    convert.add_argument(
+        "file", metavar="FILE", help="a TOML, JSON or YAML file, also a config of mlx-lm"
+    )
     convert.set_defaults(run=_convert)
-    text = "a module, or a file, that registers schedules of your own: register(name, factory)"
+    text = "a module or file that registers your own schedules with register(name, factory)"
     for command in (show, listed, convert):
         command.add_argument("--load", action="append", default=[], metavar="MODULE", help=text)
-    peers = commands.add_parser("from", help="say what to write for a schedule of another library")
-    words = "of its name and its library, such as 'transformers get_wsd'"
+    peers = commands.add_parser("from", help="show how to write a schedule of another library")
+    words = "part of its name or library, such as 'transformers get_wsd'"
     peers.add_argument("words", nargs="+", metavar="WORD", help=words)
     peers.set_defaults(run=_from, load=[])
-    about = "fine-tune with mlx-lm as mlx_lm.lora does, with schedules in its config"
+    about = "fine-tune like mlx_lm.lora, with schedules in its config"
     lora = commands.add_parser("lora", help=about, add_help=False, prefix_chars=" ")
-    lora.add_argument("arguments", nargs=REMAINDER)  # a parser of mlx-lm's reads them
+    lora.add_argument("arguments", nargs=REMAINDER)  # parsed by mlx-lm's parser
     lora.set_defaults(run=_lora, load=[])
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; an error is one line on standard error, and exit status 2."""
+    """Run a command; errors print one line to standard error and exit with status 2."""
     given = _parser().parse_args(arguments)
     training: Callable[[], None] | None = None
     try:
         for module in given.load:
             _load(module)
         training = given.run(given)
-        if sys.stdout is not None:  # it may be closed: scalars list >&-
+        if sys.stdout is not None:  # None if it is closed, as in: scalars list >&-
             sys.stdout.flush()
-    except BrokenPipeError:  # as in "scalars list | head": nobody reads on
+    except BrokenPipeError:  # as in: scalars list | head
         sys.stdout = None
     except (ValueError, TypeError, OSError, ImportError, RecursionError) as error:
         _stop(str(error))
-    if training is not None:  # an error in there has its traceback
+    if training is not None:  # its errors keep their traceback
         training()
 
 
@@ -122,7 +129,7 @@ def _lora(given: Namespace) -> Callable[[], None]:
 
 
 def _load(module: str) -> None:
-    """Run a module of the user, by its name or its file, which registers schedules."""
+    """Import a module of the user, by name or file, which registers schedules."""
     path = Path(module)
     sys.path.insert(0, str(path.parent.resolve()))
     try:
@@ -130,15 +137,15 @@ def _load(module: str) -> None:
         if path.suffix == ".py" and not path.samefile(str(loaded.__file__)):
             raise ImportError(f"{loaded.__file__} has the same name")
     except (Exception, SystemExit) as error:
-        rule = f"a module or a file that Python runs: {type(error).__name__}: {error}"
-        checks.fail("--load", rule, module, "Pass one such as my_schedules.py.")
+        rule = f"a module or a file that can be imported: {type(error).__name__}: {error}"
+        checks.fail("--load", rule, module, "Pass a file such as my_schedules.py.")
 
 
 def _horizon(given: Namespace) -> Horizon | None:
     epochs = None if given.epochs is None else checks.count("--epochs", given.epochs)
     if given.steps is None:
         if epochs is not None:
-            checks.fail("--steps", "given with --epochs", None, "Pass the steps of the run.")
+            checks.fail("--steps", "given with --epochs", None, "Pass the number of steps.")
         return None
     steps = checks.count("--steps", given.steps)
     if epochs and steps % epochs:
@@ -159,7 +166,7 @@ def _show(given: Namespace) -> None:
         ax = plotting.plot(made if len(given.expressions) == 1 else scalars, horizon, log=given.log)
         figure: Any = ax.figure
         figure.savefig(given.png, dpi=150)
-        print(f"drawn to {given.png}", file=sys.stderr if given.csv else sys.stdout)
+        print(f"saved to {given.png}", file=sys.stderr if given.csv else sys.stdout)
     elif not given.csv:
         curves, label = curves_of(made if len(given.expressions) == 1 else scalars, horizon)
         columns, lines = shutil.get_terminal_size()
@@ -168,20 +175,20 @@ def _show(given: Namespace) -> None:
 
 
 def _rows(horizon: Horizon | None) -> Iterable[tuple[float, float]]:
-    """Return what the rows of a table are called, and their progress."""
+    """Return the first column of the rows, and their progress."""
     if horizon is None:
         return [(i / 100, i / 100) for i in range(101)]
     return [(step, horizon.progress(step)) for step in range(horizon.total_steps)]
 
 
 def _by_name(name: str, horizon: Horizon | None) -> Callable[..., ScheduledScalar]:
-    """Return what makes the schedule of a name that Hugging Face or SambaFlow uses."""
+    """Return a factory for a schedule name of Hugging Face or SambaFlow."""
 
     def make(
         peak: float, warmup_steps: float = 0, end_ratio: float | None = None, **options: Any
     ) -> ScheduledScalar:
         if horizon is None and (warmup_steps or "decay_steps" in options):
-            way_out = "Pass the steps of the run."
+            way_out = "Pass the number of steps in the run."
             checks.fail("--steps", f"given for {name} with a number of steps", None, way_out)
         return from_name(name, peak, horizon or 1, warmup_steps, end_ratio, **options)
 
@@ -189,7 +196,7 @@ def _by_name(name: str, horizon: Horizon | None) -> Callable[..., ScheduledScala
 
 
 def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
-    """Return what the last expression made, and the scalars of all, by name."""
+    """Return the value of the last expression, and the scalars of all, by name."""
     made: Any = None
     scalars: dict[str, ScheduledScalar] = {}
     for expression in expressions:
@@ -211,7 +218,7 @@ def _list(_: Namespace) -> None:
         first = (inspect.getdoc(schedule) or "").partition("\n")[0]
         if first:
             print(f"    {first.replace(' [1]', '').replace('``', '')}")
-    print("\nOf Hugging Face and SambaFlow, with NAME(peak, warmup_steps=0, end_ratio=None):")
+    print("\nNames of Hugging Face and SambaFlow: NAME(peak, warmup_steps=0, end_ratio=None)")
     indent = "    "
     names = ", ".join(NAMES)
     print(textwrap.fill(names, 80, initial_indent=indent, subsequent_indent=indent))
@@ -236,7 +243,7 @@ def _convert(given: Namespace) -> None:
 
 
 def _from(given: Namespace) -> None:
-    print("For T steps: rates s to e, w steps of warm-up, n steps, a factor g, a power k.")
+    print("T: steps of the run, s to e: values, w: warm-up steps, n: steps, g: factor, k: power")
     for library, theirs, here in matching(" ".join(given.words)):
         print(f"{library}: {theirs}\n    {here}")
 

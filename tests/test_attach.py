@@ -221,7 +221,9 @@ def test_attaching_to_a_run_under_way_asks_how_far_it_is() -> None:
     optimizer = optim.SGD(0.1)
     optimizer.apply_gradients({"w": mx.array(1.0)}, {"w": mx.array(1.0)})
     aux, constant = Linear(0.0, 1.0), Constant(0.1)
-    message = "aux must be told how far the run is, as the optimizer has made 1 steps, got"
+    message = (
+        "aux must be updated to the progress of the run, as the optimizer has made 1 steps, got"
+    )
     with pytest.raises(ValueError, match=message):
         attach(optimizer, aux=aux, constant=constant)
     assert attach(optimizer, aux=aux.update(0.0), constant=constant).snapshot()["aux"] == 0
@@ -262,7 +264,7 @@ def test_the_optimizer_stays_what_it_was() -> None:
     assert isinstance(optimizer, optim.AdamW)
     assert type(optimizer).__name__ == "AdamW"
     for copied in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="cannot be copied or pickled; detach"):
+        with pytest.raises(TypeError, match=r"cannot be copied or pickled. Call detach"):
             copied(optimizer)
     detach(optimizer)
     assert type(optimizer) is optim.AdamW
@@ -392,7 +394,7 @@ def test_values_for_logs_while_driven_by_the_step() -> None:
         assert (lr < 0.5) is (float(lr) < 0.5)
         optimizer.apply_gradients({"w": mx.array(1.0)}, weights)
     for update in (group.update, lr.update, (lr * 2).update):
-        with pytest.raises(ValueError, match=r"follows the step of an optimizer: .* Leave out"):
+        with pytest.raises(ValueError, match=r"follows the step of .* Remove the call"):
             update(0.5)
     detach(optimizer)
     assert float(lr.update(0.25)) == 0.75
@@ -548,7 +550,7 @@ def member() -> Any:
             ValueError,
             "learning_rate must be a scalar that no other optimizer drives",
         ),
-        (member, ValueError, "attached by itself, not as the member of a MultiOptimizer"),
+        (member, ValueError, "attached by itself, not as a member of a MultiOptimizer"),
         (
             lambda: attach(optim.SGD(Linear(0.1, 0.0)), horizon=Horizon(10_000_001)),
             ValueError,

@@ -132,7 +132,7 @@ def test_an_assigned_state_is_linked_at_once() -> None:
         ),
         (
             lambda s: s["scalars"].update(other=s["scalars"]["momentum"]),
-            r"got \['learning_rate', 'momentum', 'other'\]. Attach the scalars that it was saved with",
+            r"got \['learning_rate', 'momentum', 'other'\]. Attach the same scalars as when",
         ),
         (
             lambda s: s["scalars"]["momentum"].pop("progress"),

@@ -487,7 +487,7 @@ def test_bad_operands_of_functions(function: Any) -> None:
         (
             lambda: ScalarGroup({"lr": Linear(0, 1)}, lr=Linear(0, 1)),
             ValueError,
-            "one scalar, got 'lr'",
+            "unique, got 'lr'",
         ),
         (
             lambda: ScalarGroup([Linear(0, 1)]),
@@ -527,7 +527,7 @@ def test_bad_operands_of_functions(function: Any) -> None:
         (
             lambda: list(ScalarGroup(a=Linear(0, 1)).track(range(3), Horizon(2))),
             ValueError,
-            "the number of items must be no more than the steps in the horizon, 2, got 3",
+            "the number of items must be at most the steps in the horizon, 2, got 3",
         ),
         (
             lambda: Horizon(0),

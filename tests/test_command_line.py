@@ -331,7 +331,7 @@ BAD: list[tuple[list[str], str]] = [
     (["show", "Linear(1, 0)", "--epochs", "2"], "--steps must be given with --epochs"),
     (
         ["show", "cosine"],
-        "the name at column 1 must be given its arguments, got 'cosine'. Write cosine(...)",
+        "the name at column 1 must be called with its arguments, got 'cosine'. Write cosine(...)",
     ),
     (["show", "lr = Linear"], "text must be an expression"),
     (["show", "lr=Linear"], "Write Linear(...); 'scalars list' shows the arguments."),
@@ -496,4 +496,4 @@ def test_what_to_write_for_another_library(capsys: pytest.CaptureFixture[str]) -
         main(["from", "transformers", "nothing"])
     error = capsys.readouterr().err
     assert error.startswith("scalars: the words must be part of a library and of one of its calls")
-    assert "The libraries are PyTorch, optax, MLX" in error
+    assert "Choose from the libraries PyTorch, optax, MLX" in error

@@ -667,7 +667,7 @@ def test_what_is_attached_and_never_updated_warns_once() -> None:
     for _ in range(29):
         advance(optimizer)
     with pytest.warns(
-        RuntimeWarning, match=r"learning_rate: attached .* made 30 updates.*group.up"
+        RuntimeWarning, match=r"learning_rate: the optimizer has made 30 updates.*group.up"
     ):
         advance(optimizer)
     for _ in range(40):
@@ -695,7 +695,7 @@ def test_an_update_in_a_step_that_captures_the_model_alone_raises() -> None:
 
         step = mx.compile(body, inputs=[model.state], outputs=[model.state])
         with pytest.raises(
-            ValueError, match=r"does not capture optimizer.state: .*model.state, opt"
+            ValueError, match=r"without capturing optimizer.state, .*model.state, opt"
         ):
             step(mx.ones((1, 2)))
 
@@ -709,9 +709,7 @@ def test_a_multi_optimizer_is_attached_before_its_members() -> None:
     first, second = optim.SGD(Linear(0.1, 0.0)), optim.SGD(0.1)
     attach(first)
     many = optim.MultiOptimizer([first, second], [lambda name, _: name == "w"])
-    with pytest.raises(
-        ValueError, match=r"members that nothing is attached to .* detach\(member\)"
-    ):
+    with pytest.raises(ValueError, match=r"members that are not attached .* detach\(member\)"):
         attach(many)
     assert (type(many), type(second)) == (optim.MultiOptimizer, optim.SGD)
     detach(first)

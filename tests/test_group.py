@@ -155,14 +155,14 @@ def test_items_tracked_again() -> None:
     group = ScalarGroup(lr=Linear(1.0, 0.0))
     for _ in range(2):
         assert [float(group["lr"]) for _ in group.track("abcd", Horizon(4))] == [1, 0.75, 0.5, 0.25]
-    message = r"left to the items, which are at 0, got 0.25. Pass start=step .* update\(0\)"
+    message = r"set by the items only, which are at 0, got 0.25. Pass start=step .* update\(0\)"
     first = group.track("abcd", Horizon(4))
     next(first)
     next(first)
     with pytest.raises(ValueError, match=message):
         next(group.track("abcd", Horizon(4)))
     assert [float(group["lr"]) for _ in group.track("cd", Horizon(4), start=2)] == [0.5, 0.25]
-    with pytest.raises(ValueError, match="left to the items, which are at 0.5, got 0.75"):
+    with pytest.raises(ValueError, match="set by the items only, which are at 0.5, got 0.75"):
         next(first)
     group.update(0)
     assert len(list(group.track("abcd", Horizon(4)))) == 4
@@ -174,7 +174,7 @@ def test_items_that_end_before_the_run_are_no_run(count: int) -> None:
     group = ScalarGroup(lr=Linear(1.0, 0.0))
     assert [float(group["lr"]) for _ in group.track("ab", Horizon(4))] == [1, 0.75]
     with pytest.raises(
-        ValueError, match=r"left to the items, which are at 0, got 0.25. Pass start"
+        ValueError, match=r"set by the items only, which are at 0, got 0.25. Pass start"
     ):
         list(group.track("ab"[:count], Horizon(4)))
     assert float(group["lr"]) == 0.75

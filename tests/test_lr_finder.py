@@ -275,7 +275,7 @@ def test_progress_is_shown_on_a_terminal_and_taken_away(
         ({"start": 0}, ValueError, "start must be a finite real number above 0"),
         ({"end": 1e-8}, ValueError, "end must be above start, 1e-07, got 1e-08"),
         ({"steps": 1}, ValueError, "steps must be a whole number of at least 2"),
-        ({"smoothing": 1.0}, ValueError, "smoothing must be from 0 to below 1"),
+        ({"smoothing": 1.0}, ValueError, "smoothing must be at least 0 and below 1"),
         ({"compile": 1}, TypeError, "compile must be True or False"),
     ],
 )

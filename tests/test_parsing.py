@@ -82,7 +82,7 @@ def test_the_language(text: str, values: list[float]) -> None:
         ("Linaer(1, 0)", ValueError, "that of a schedule, got 'Linaer'. Did you mean Linear?"),
         ("1 + nothing(2)", ValueError, "the name at column 5 must be that of a schedule"),
         ("nothing", ValueError, "text at column 1 must be made of calls by name.*got 'Name'"),
-        ("LambdaValue(3)", ValueError, "something texts can hold, got 'LambdaValue'"),
+        ("LambdaValue(3)", ValueError, "that of a schedule without functions, got 'LambdaValue'"),
         ("Linear(1)", ValueError, r"called as Linear\(start, end\), got .missing a required argument: 'end'"),
         ("Linear(1, 0, ende=2)", ValueError, "got an unexpected keyword argument 'ende'"),
         ("log(0)", ValueError, "the argument of log must be above 0, got 0"),
@@ -129,7 +129,7 @@ def test_the_language(text: str, values: list[float]) -> None:
         ("Warmup(1 / Linear(0, 1), 0.5)", ValueError, "at progress 0 must be a finite number, got Zero"),
         ("1" * 5000, ValueError, "text must be an expression"),
         ("Linear(0, 1)\0", ValueError, "text must be an expression"),
-        ("Linear * 2", ValueError, "the name at column 1 must be given its arguments, got 'Linear'. Write Linear"),
+        ("Linear * 2", ValueError, "the name at column 1 must be called with its arguments, got 'Linear'. Write Linear"),
         ("cosine(0.1)", ValueError, r"got 'cosine'. Call from_name\('cosine', peak, total_steps\)"),
         (3, TypeError, "text must be a string, got 3"),
         (b"Linear(0, 1)", TypeError, "text must be a string"),
@@ -191,9 +191,9 @@ def test_the_users_own() -> None:
     with pytest.raises(ValueError, match="wrong at column 1 must be a factory of scalars, got 'te"):
         parse("wrong()")
     for name, factory, error, message in (
-        ("Linear", Bump, ValueError, "name must be free, got 'Linear'"),
-        ("Bump", Linear, ValueError, "name must be free, got 'Bump'"),
-        ("a b", Bump, ValueError, "name must be a Python name, got 'a b'"),
+        ("Linear", Bump, ValueError, "name must be unused, got 'Linear'"),
+        ("Bump", Linear, ValueError, "name must be unused, got 'Bump'"),
+        ("a b", Bump, ValueError, "name must be a Python identifier, got 'a b'"),
         (3, Bump, TypeError, "name must be a string, got 3"),
         ("other", 3, TypeError, "factory must be a function, got 3"),
     ):

@@ -154,7 +154,7 @@ def test_bad_files_change_nothing(text: str, error: type[Exception], tmp_path: P
         (lambda: Recorder().log(loss=1.0), ValueError, "log must be called after an update"),
         (lambda: Recorder().plot(), ValueError, "Recorder must be given an update before plot"),
         (lambda: one().log(loss="a"), TypeError, "loss must be a real number, got 'a'"),
-        (lambda: one().log(step=1), ValueError, "a name given to log must be one of your own"),
+        (lambda: one().log(step=1), ValueError, "a name given to log must be a new column"),
         (lambda: one()["loss"], ValueError, "a name in Recorder must be one of .'step', 'progr"),
         (lambda: one().plot("loss"), ValueError, "a name in Recorder must be one of"),
     ],
@@ -243,7 +243,9 @@ def test_memory_is_bounded() -> None:
 
 @pytest.mark.parametrize("name", ["step", "progress"])
 def test_names_of_columns_are_refused(name: str) -> None:
-    message = f"a name of a scalar in Recorder must be one of your own, got '{name}'"
+    message = (
+        f"a name of a scalar in Recorder must be other than 'step' and 'progress', got '{name}'"
+    )
     with pytest.raises(ValueError, match=message):
         Recorder(ScalarGroup({name: Linear(0.0, 1.0)}))
     group = ScalarGroup({name: Linear(0.0, 1.0)})
@@ -256,7 +258,7 @@ def test_what_is_logged_takes_no_column_of_a_scalar() -> None:
     group = ScalarGroup(lr=Linear(0.0, 1.0), loss=Linear(1.0, 0.0))
     recorder = Recorder(group)
     group.update(0.25)
-    with pytest.raises(ValueError, match="log must be that of no scalar in the group, got 'loss'"):
+    with pytest.raises(ValueError, match="log must be no name of the group, got 'loss'"):
         recorder.log(accuracy=0.5, loss=3.0)
     assert recorder.rows == [{"step": 0, "progress": 0.25, "lr": 0.25, "loss": 0.75}]
 

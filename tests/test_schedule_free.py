@@ -408,7 +408,7 @@ def test_frozen_parameters_are_left_alone() -> None:
 def test_positions_that_do_not_fit(cls: Any) -> None:
     model, optimizer = make_model(), cls(0.01)
     for call in (optimizer.eval, optimizer.eval_parameters):
-        with pytest.raises(ValueError, match="must be updated before eval, got 'no update'. Train"):
+        with pytest.raises(ValueError, match="must be updated before eval, got 'no update'. Make"):
             call(model)
     optimizer.init(model.trainable_parameters())
     with pytest.raises(ValueError, match="must be updated before eval"):

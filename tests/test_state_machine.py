@@ -849,7 +849,7 @@ class Training(RuleBasedStateMachine):
     def attach_by_the_loop(self) -> None:
         """Attach without a horizon, which leaves one that there is."""
         if self.driver is None and self.done and any(leaf.fresh for leaf in self.leaves):
-            with pytest.raises(ValueError, match="told how far the run is"):
+            with pytest.raises(ValueError, match="updated to the progress of the run"):
                 self.attached("loop")
             return
         self.group = self.attached("loop")

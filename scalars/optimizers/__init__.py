@@ -1,1 +1,1 @@
-"""Scalars in optimizers: attached to their state."""
+"""Scalars in the state of optimizers, settings by layer, and Schedule-Free optimizers."""

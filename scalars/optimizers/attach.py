@@ -1,4 +1,4 @@
-"""``attach``: have scalars ride in the state of an optimizer, and ``detach``."""
+"""``attach``, which puts scalars into the state of an optimizer, and ``detach``."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ def attach(
     horizon: Horizon | None = None,
     **others: ScheduledScalar,
 ) -> ScalarGroup:
-    """Have every scalar of an optimizer, a model and a loss ride in the optimizer's state.
+    """Store every scalar of an optimizer, a model and a loss in the optimizer's state.
 
-    Afterwards a compiled step that captures ``optimizer.state`` sees every scalar live, a
-    saved ``optimizer.state`` holds their progress, and every parameter is updated exactly
-    as with Python floats, whatever its dtype. The values used in the forward pass and in
-    the update of a step are those of the same progress.
+    Afterwards a compiled step that captures ``optimizer.state`` uses the current values, a
+    saved ``optimizer.state`` contains the progress, and every parameter is updated exactly
+    as with Python floats, whatever its dtype. The forward pass and the update of a step use
+    the values of the same progress.
 
-    Attaching again adds what is new; another ``horizon``, such as ``horizon.extend(...)``,
-    takes effect at the next step, in compiled steps that exist already too. Attach after
-    loading a state into the optimizer, or load while attached: either way the scalars go on
-    where they were.
+    Calling ``attach`` again adds new scalars. A new ``horizon``, such as
+    ``horizon.extend(...)``, takes effect at the next step, also in steps that are compiled
+    already. A state may be loaded into the optimizer before or after ``attach``; in both
+    cases the scalars continue from their saved progress.
 
-    In a model whose parameters have one floating dtype, the scalars in its layers give arrays
-    of that dtype, as Python floats do. In a model of several dtypes it is that of the
-    parameters of the module that holds the scalar, if they have one.
+    If all parameters of the model have the same floating dtype, the scalars in its layers
+    give arrays of that dtype, as Python floats do. Otherwise they use the floating dtype of
+    the module that holds the scalar, if its parameters have a single one.
 
     Args:
-        optimizer: An MLX optimizer. All of its scalars are found, in lists such as
-            ``betas`` and in the members of a ``MultiOptimizer`` too.
+        optimizer: An MLX optimizer. All of its scalars are found, also in lists such as
+            ``betas`` and in the members of a ``MultiOptimizer``.
         model: A model whose layers may have scalars, such as a dropout rate.
             Default: ``None``.
-        horizon: The length of the run, at most 10,000,000 steps, to have the progress
-            follow the optimizer's own step: nothing is to be updated in the loop then, and
-            ``float(lr)`` is the value at the step that comes next. A compiled step looks
-            the values up in a table of all steps, which is worked out once. What observes
-            metrics does so as without one. Default: ``None``.
+        horizon: The length of the run, at most 10,000,000 steps. With it, the progress follows
+            the optimizer's own step: the loop calls no ``update``, and ``float(lr)`` is the
+            value at the next step. A compiled step looks the values up in a table of all
+            steps, which is computed once. Adaptive scalars still observe metrics.
+            Default: ``None``.
         others: Scalars of the loss, by name.
 
     Returns:
-        The scalars in one group, named by where they were found (``learning_rate``,
-        ``betas.0``, ``layers.2.p``) and by the names of ``others``. Attached again it is the
-        same group, with what is new in it, so that whoever has subscribed to it goes on.
+        A group of all scalars, named by where they were found (``learning_rate``,
+        ``betas.0``, ``layers.2.p``) and by the names of ``others``. Later calls return the
+        same group with the new scalars added, so subscriptions to it stay valid.
 
     Raises:
         TypeError: ``optimizer``, ``model``, ``horizon`` or one of ``others`` is of the
             wrong type.
-        ValueError: There are no scalars; a name is taken, by another scalar or in the
-            state; the state was saved with other scalars; with a horizon, a scalar
+        ValueError: There are no scalars, a name is already used by another scalar or in the
+            state, or the state was saved with other scalars. With a horizon, a scalar already
             follows another optimizer, or there are too many steps.
 
     Example:
@@ -79,8 +79,8 @@ def attach(
     before = cast("Attachment | None", getattr(optimizer, "_attachment", None))
     for member in members(optimizer):
         if getattr(member, "_attachment", before) is not before:
-            way_out = "detach(member) first: it is attached with the whole."
-            rule = "made of members that nothing is attached to by themselves"
+            way_out = "Call detach(member) first, then attach the MultiOptimizer."
+            rule = "made of members that are not attached themselves"
             checks.fail("the optimizer", rule, type(member).__name__, way_out)
     attached: Mapping[str, ScheduledScalar] = {}
     if before is not None:
@@ -91,7 +91,7 @@ def attach(
     named = _each_once([*attached.items(), *found], others)
     if not named:
         name = type(optimizer).__name__
-        way_out = "Make it with one, or name those of the loss: attach(optimizer, aux=aux)."
+        way_out = "Pass it one, or name the scalars of the loss: attach(optimizer, aux=aux)."
         checks.fail("the optimizer", "given a scheduled scalar", name, way_out)
     group = ScalarGroup(named)
     if before is not None and _same(before, named, horizon, model):
@@ -107,16 +107,16 @@ def attach(
 
 
 def detach(optimizer: Optimizer) -> None:
-    """Take the scalars out of the optimizer's state: undo ``attach``.
+    """Remove the scalars from the optimizer's state, which undoes ``attach``.
 
-    The scalars stay in the optimizer, and stay where they are in the run.
+    The optimizer keeps using the scalars, and their progress does not change.
 
     Args:
         optimizer: An optimizer that scalars were attached to.
 
     Raises:
         TypeError: ``optimizer`` is not an MLX optimizer.
-        ValueError: Nothing is attached to it.
+        ValueError: No scalars are attached to it.
 
     Example:
         >>> import mlx.optimizers as optim
@@ -137,7 +137,7 @@ def detach(optimizer: Optimizer) -> None:
 def _each_once(
     found: list[tuple[str, ScheduledScalar]], others: Mapping[str, ScheduledScalar]
 ) -> dict[str, ScheduledScalar]:
-    """Name each scalar once: as the user does, or else as it was found first."""
+    """Name each scalar once: by the user's name, or else by where it was found first."""
     name_of = {id(scalar): name for name, scalar in reversed([*others.items()])}
     taken = set(others)
     for name, scalar in found:
@@ -168,10 +168,10 @@ def _same(
 
 def _check_types(optimizer: Any, model: Any, horizon: Any) -> None:
     if not isinstance(optimizer, Optimizer):
-        way_out = "Pass one such as optim.AdamW(lr)."
+        way_out = "Pass an optimizer such as optim.AdamW(lr)."
         checks.fail("optimizer", "an MLX optimizer", optimizer, way_out, wrong_type=True)
     if model is not None and not isinstance(model, nn.Module):
-        way_out = "Name the scalars of a loss: attach(optimizer, aux=aux)."
+        way_out = "Pass the scalars of a loss by name: attach(optimizer, aux=aux)."
         checks.fail("model", "an mlx.nn.Module", model, way_out, wrong_type=True)
     if horizon is not None and not isinstance(horizon, Horizon):
         way_out = "Write Horizon(total_steps)."
@@ -180,6 +180,6 @@ def _check_types(optimizer: Any, model: Any, horizon: Any) -> None:
 
 def _check_again(before: Attachment, optimizer: Optimizer) -> None:
     if before.optimizer is not optimizer:
-        way_out = "Attach the MultiOptimizer again."
-        rule = "attached by itself, not as the member of a MultiOptimizer"
+        way_out = "Call attach with the MultiOptimizer."
+        rule = "attached by itself, not as a member of a MultiOptimizer"
         checks.fail("the optimizer", rule, type(optimizer).__name__, way_out)

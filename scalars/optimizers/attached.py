@@ -1,4 +1,4 @@
-"""What an optimizer does more while scalars are attached to it."""
+"""The class of an optimizer while scalars are attached to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .discover import PRIVATE, attributes, members, rates, within
 
 KEY = "scalars"
 AGAIN = (
-    "Call group.hold(name=value) to hold it at a number, or, for another schedule, "
+    "Call group.hold(name=value) to hold it at a number. To assign another schedule, call "
     "detach(optimizer), assign it, and call attach(optimizer) again."
 )
 
@@ -26,17 +26,17 @@ class AttachedOptimizer(Optimizer):
     _plain: type[Optimizer]
 
     def init(self, parameters: dict[str, Any]) -> None:
-        """Initialize the state, in which the name of the scalars must be free."""
+        """Initialize the state, in which the key of the scalars must be unused."""
         if KEY in parameters:
             refuse_parameter()
         super().init(parameters)
 
     def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
-        """Apply the gradients, with the numbers of this step."""
+        """Apply the gradients with the values of this step."""
         return self._attachment.update(self, gradients, parameters)
 
     def update(self, model: nn.Module, gradients: Any) -> None:
-        """Update a model; callbacks are called after it, so that an error there loses nothing."""
+        """Update a model, and call the callbacks only after it, as one of them may fail."""
         link = self._attachment
         count = link.steps.now
         link.updating_model = True
@@ -48,7 +48,7 @@ class AttachedOptimizer(Optimizer):
             link.group.notify()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; one that is scheduled cannot be set while it is attached."""
+        """Set an attribute; a scheduled attribute cannot be set while attached."""
         if name not in PRIVATE:
             of = members(self) if name == "learning_rate" else [self]
             if any(name in rates(one) or name in attributes(one) for one in of):
@@ -61,7 +61,7 @@ class AttachedOptimizer(Optimizer):
 
     @property
     def state(self) -> Any:
-        """The state of the optimizer, with that of the scalars in it."""
+        """The state of the optimizer, which includes the scalars."""
         return super().state
 
     @state.setter
@@ -74,15 +74,15 @@ class AttachedOptimizer(Optimizer):
         inherited.fset(self, state)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Refuse to be copied or pickled: the copy's scalars would be linked to nothing."""
+        """Raise ``TypeError``: the scalars of a copy would not be linked to its state."""
         raise TypeError(
-            "an optimizer with scalars attached cannot be copied or pickled; detach(optimizer) "
-            "first, or save optimizer.state"
+            "an optimizer with scalars attached cannot be copied or pickled. Call "
+            "detach(optimizer) first, or save optimizer.state."
         )
 
 
 def become_attached(member: Any, attachment: Any) -> None:
-    """Give an optimizer the subclass that is attached."""
+    """Change the class of an optimizer to its attached subclass."""
     plain = type(member)
     names = {"__module__": plain.__module__, "__doc__": plain.__doc__, "_plain": plain}
     member.__class__ = type(plain.__name__, (AttachedOptimizer, plain), names)
@@ -90,13 +90,13 @@ def become_attached(member: Any, attachment: Any) -> None:
 
 
 def become_plain(member: Any) -> None:
-    """Give an optimizer its own class again."""
+    """Change the class of an optimizer back to its own."""
     member.__class__ = member._plain
     del member._attachment
 
 
 def refuse_parameter() -> None:
-    """Raise because the key of the state is that of a parameter."""
+    """Raise ``ValueError`` because a parameter or an entry has the key of the scalars."""
     rule = f"free of a parameter or an entry named {KEY!r}"
-    way_out = "Rename it: the scalars ride in the state under that name."
+    way_out = "Rename it, as the scalars are stored in the state under that name."
     checks.fail("the optimizer's state", rule, KEY, way_out)

@@ -1,11 +1,11 @@
-"""Scalars ride in the state of an optimizer: how.
+"""How scalars are stored in the state of an optimizer.
 
-A compiled step captures ``optimizer.state``, and a checkpoint saves it. An attachment puts
-what each scalar keeps in arrays there, under the key ``scalars``. It gives the optimizer's
-object a subclass of its class, ``AttachedOptimizer``, whose update is made by a twin: another
-object of the plain class with the same state, which is handed numbers in place of scalars and
-is thrown away. So the optimizer's own code computes with Python floats, nothing has to be put
-back whatever happens, and nothing is global. In a trace the numbers are live scalars.
+A compiled step captures ``optimizer.state``, and a checkpoint saves it. An attachment stores
+the arrays of each scalar there, under the key ``scalars``. It changes the class of the optimizer
+to a subclass, ``AttachedOptimizer``, which makes each update with a twin: a temporary object of
+the plain class that shares the state and has numbers in place of scalars. So the optimizer's own
+code computes with Python floats, nothing has to be restored after an error, and no global state
+is used. In a trace the numbers are traced scalars.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UPDATES_UNTIL_WARNING = 30
 
 
 class Attachment:
-    """What ``attach`` links: an optimizer, its members, a group of scalars, and a model."""
+    """The link between an optimizer, its members, a group of scalars and a model."""
 
     def __init__(
         self,
@@ -52,13 +52,13 @@ class Attachment:
         self.horizon = horizon
         self.model = model
         self.members = members(optimizer)
-        # The state of a MultiOptimizer is made of those of its members: the first carries.
+        # A MultiOptimizer has only the states of its members; the first one stores the scalars.
         self.carrier = next(one for one in self.members if "step" in one._state)
         self.steps = Steps(self._step, horizon)
         self.entries: dict[str, Any] = {}
         self._updates = 0
         self.updating_model = False
-        """Whether callbacks wait until the model has its new parameters."""
+        """Whether the callbacks are called only after the model is updated."""
         steps = None if horizon is None else self.steps
         self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
         self.views = LayerViews(None)
@@ -66,7 +66,7 @@ class Attachment:
     # Linking --------------------------------------------------------------------
 
     def check(self, before: Attachment | None) -> list[Loadable]:
-        """Check that all can be linked; return what is to be loaded from the state."""
+        """Check that all scalars can be linked, and return what to load from the state."""
         if self.model is not None and KEY in self.model:
             refuse_parameter()
         if self.horizon is not None:
@@ -77,7 +77,7 @@ class Attachment:
             used = rider.leaf._cell is not rider.free or (rider.driven and rider.free.extras)
             if other and used:
                 rule = "a scalar that no other optimizer drives or saves, with a horizon"
-                way_out = "detach() it there, or attach both without a horizon."
+                way_out = "Call detach(other) first, or attach both without a horizon."
                 checks.fail(name, rule, rider.leaf, way_out)
         if before is not None:
             return []
@@ -88,13 +88,13 @@ class Attachment:
         return []
 
     def _refuse_restart(self) -> None:
-        """Raise if the optimizer is under way, and the scalars know nothing of it."""
+        """Raise ``ValueError`` if the optimizer has made steps without updates of the scalars."""
         if not (step := self.carrier.step.item()):
             return
         if fresh := self._never_updated():
-            rule = f"told how far the run is, as the optimizer has made {step} steps"
+            rule = f"updated to the progress of the run, as the optimizer has made {step} steps"
             way_out = (
-                "Load a state that was saved with the scalars, or update(progress) them first."
+                "Load a state that was saved with the scalars, or call update(progress) first."
             )
             checks.fail(", ".join(fresh), rule, "progress 0.0", way_out)
 
@@ -103,7 +103,7 @@ class Attachment:
         return [n for n, x in leaves.items() if x._cell.fresh and x.changes and not x.on_device]
 
     def prepare(self, loadables: list[Loadable]) -> None:
-        """Do all that may fail, and what takes time: the scalars are loaded, nothing is linked."""
+        """Load the scalars and compute the tables: everything that may fail before linking."""
         before = [one for leaf, _, _ in loadables for one in leaf.loadable(leaf.state_dict())]
         load_all(loadables)
         try:
@@ -115,7 +115,7 @@ class Attachment:
             raise
 
     def link(self) -> None:
-        """Give the optimizers their class, and put the scalars into the state."""
+        """Change the class of the optimizers and put the scalars into the state."""
         for member in self.members:
             become_attached(member, self)
         self.entries = {
@@ -127,7 +127,7 @@ class Attachment:
         self.group.follow(None if self.horizon is None else self.steps)
 
     def renew_views(self) -> None:
-        """Have the scalars in the layers give arrays of the dtype that the model has now."""
+        """Make the scalars in the layers give arrays of the model's current dtype."""
         self.views.unlink()
         self.views = LayerViews(self.model)
         self.views.link()
@@ -151,15 +151,15 @@ class Attachment:
         return step
 
     def _check(self, name: str) -> None:
-        """Link the scalars again if an entry is not that of its scalar: asked at each update."""
+        """Link the scalars again if an entry was replaced; called at each update."""
         entries: Any = self.carrier._state.get(KEY)
         if entries is not self.entries or entries.get(name) is not self.riders[name].cell.arrays:
             self._relink()
 
     def _relink(self) -> None:
-        """Load what somebody has put in the place of the scalars in the state, and link them.
+        """Load entries that have replaced the scalars in the state, and link the scalars again.
 
-        ``optimizer.state.update(loaded)`` replaces their entries without a word.
+        ``optimizer.state.update(loaded)`` replaces the entries without a call to this package.
         """
         state: dict[str, Any] = self.carrier._state
         entries = state.get(KEY)
@@ -180,14 +180,14 @@ class Attachment:
     # A saved state --------------------------------------------------------------
 
     def loadables(self, state: Mapping[str, Any]) -> list[Loadable]:
-        """Return what to load into the scalars from a state; checked, and nothing changed."""
+        """Check a state and return what to load into the scalars, without changing anything."""
         saved = state.get(KEY)
         leaves = [rider.leaf for rider in self.riders.values()]
         if saved is None and self.horizon and not any(x.listeners or x.on_device for x in leaves):
-            return []  # all that there is to know is the step
+            return []  # the progress follows from the step
         if saved is None:
             rule = f"a state that holds the scalars, under {KEY!r}"
-            way_out = "Save it while they are attached; or detach() before loading it."
+            way_out = "Save it while the scalars are attached, or call detach() before loading it."
             checks.fail("optimizer.state", rule, sorted(state), way_out)
         if not isinstance(saved, dict) or not all(
             isinstance(entry, dict) and "value" in entry for entry in saved.values()
@@ -195,7 +195,7 @@ class Attachment:
             refuse_parameter()
         if set(saved) != set(self.riders):
             rule = f"the scalars of this optimizer, {sorted(self.riders)}"
-            way_out = "Attach the scalars that it was saved with."
+            way_out = "Attach the same scalars as when the state was saved."
             checks.fail(f"the state's {KEY!r}", rule, sorted(saved), way_out)
         riders = self.riders.items()
         return [one for name, rider in riders for one in rider.loadable(name, saved[name])]
@@ -203,7 +203,7 @@ class Attachment:
     # An update ------------------------------------------------------------------
 
     def update(self, member: Optimizer, gradients: Any, parameters: Any) -> Any:
-        """Have a twin apply the gradients, with numbers in place of the scalars."""
+        """Apply the gradients with a twin, which has numbers in place of the scalars."""
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
         self._relink()
@@ -229,7 +229,7 @@ class Attachment:
         return updated
 
     def _warn_if_idle(self) -> None:
-        """Warn when the scalars were never updated over a number of eager updates."""
+        """Warn if the scalars were never updated during the first eager updates."""
         self._updates += 1
         if self._updates == UPDATES_UNTIL_WARNING and (idle := self._never_updated()):
             names = ", ".join(idle)

@@ -1,4 +1,4 @@
-"""The running statistics of batch norms, for weights that were not trained with."""
+"""Recomputing the running statistics of batch norms for averaged weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from ..terminal import Progress
 
 
 def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
-    """Compute the running statistics of batch norms anew, for the present parameters.
+    """Recompute the running statistics of batch norms for the current parameters.
 
-    Those that training has left belong to y; call this after ``optimizer.eval(model)``.
-    The mean and the variance become the averages over the batches. Nothing else of the
-    model changes; other layers, such as dropout, are in evaluation mode meanwhile.
+    The statistics from training belong to the training point y, so call this after
+    ``optimizer.eval(model)``. The mean and the variance become the averages over the
+    batches. Nothing else in the model changes. Other layers, such as dropout, are in
+    evaluation mode during the call.
 
     Args:
         model: The model, called with each batch.
@@ -28,7 +29,7 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
     Raises:
         ValueError: The model has no ``nn.BatchNorm`` that keeps statistics, or there are
             no batches.
-        TypeError: ``model`` is no module, or ``batches`` cannot be iterated.
+        TypeError: ``model`` is not a module, or ``batches`` is not iterable.
 
     Example:
         >>> import mlx.core as mx
@@ -40,14 +41,14 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
         array([4], dtype=float32)
     """
     if not isinstance(model, nn.Module):
-        checks.fail("model", "an mlx.nn.Module", model, "Pass the model.", wrong_type=True)
+        checks.fail("model", "an mlx.nn.Module", model, "Pass the trained model.", wrong_type=True)
     if not isinstance(batches, Iterable):
         way_out = "Pass a list of inputs of the model."
         checks.fail("batches", "iterable", batches, way_out, wrong_type=True)
     modules: list[Any] = model.modules()  # type: ignore[no-untyped-call]
     norms = [one for one in modules if isinstance(one, nn.BatchNorm) and "running_mean" in one]
     if not norms:
-        way_out = "Leave out the call: other norms keep no statistics."
+        way_out = "Remove the call, as other norms keep no running statistics."
         checks.fail("model", "one with nn.BatchNorm", type(model).__name__, way_out)
     count = 0
     with _as_before(modules, norms):
@@ -58,16 +59,16 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
                 progress.show(f"statistics of batch norms: batch {count}")
                 for norm in norms:
                     norm.train()
-                    norm.momentum = 1 / count  # so the averages weigh every batch the same
+                    norm.momentum = 1 / count  # gives every batch the same weight
                 model(*(batch if isinstance(batch, (list, tuple)) else (batch,)))
                 mx.eval([(norm.running_mean, norm.running_var) for norm in norms])
     if not count:
-        checks.fail("batches", "at least one", count, "Pass inputs of the model.")
+        checks.fail("batches", "at least one", count, "Pass some inputs of the model.")
 
 
 @contextmanager
 def _as_before(modules: list[Any], norms: list[Any]) -> Iterator[None]:
-    """Put back the modes and the momenta in the end, and after an error the statistics too."""
+    """Restore modes and momenta at the end, and after an error also the statistics."""
     modes = [(one, one._training) for one in modules]
     kept = [(one, one.momentum, one.running_mean, one.running_var) for one in norms]
     try:

@@ -1,4 +1,4 @@
-"""Where scalars are in an optimizer and in a model."""
+"""Finding the scalars in an optimizer and in a model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..training.phases import Phases
 
 Found = Iterable[tuple[str, ScheduledScalar]]
 PRIVATE = ("_schedulers", "_state", "_attachment")
-"""What MLX and this package keep on an optimizer."""
+"""Internal attributes of optimizers, of MLX and of this package."""
 
 
 def members(optimizer: Optimizer) -> list[Optimizer]:
-    """Return an optimizer and, at any depth, those that it holds, as a ``MultiOptimizer`` does.
+    """Return an optimizer and all optimizers nested in it, as in a ``MultiOptimizer``.
 
-    Each is there once, also one that is held in two places.
+    Each one is listed once, even if it is held in two places.
     """
     found = {id(optimizer): optimizer}
     waiting = [optimizer]
@@ -33,7 +33,7 @@ def members(optimizer: Optimizer) -> list[Optimizer]:
 
 
 def _held(name: str, value: Any) -> Iterator[tuple[str, Optimizer]]:
-    """Yield the optimizers in a value, by name: in lists, tuples and dicts too."""
+    """Yield the optimizers in a value by name, also from lists, tuples and dicts."""
     if isinstance(value, Optimizer):
         yield name, value
     elif isinstance(value, (list, tuple)):
@@ -46,7 +46,7 @@ def _held(name: str, value: Any) -> Iterator[tuple[str, Optimizer]]:
 
 
 def within(name: str, value: Any) -> Found:
-    """Yield the scalars in a value, by name: in lists, tuples and dicts too."""
+    """Yield the scalars in a value by name, also from lists, tuples and dicts."""
     if isinstance(value, ScheduledScalar):
         yield name, value
     elif isinstance(value, (ScalarGroup, Phases)):
@@ -60,7 +60,7 @@ def within(name: str, value: Any) -> Found:
 
 
 def replaced(value: Any, of: Callable[[Any], Any], kind: type = ScheduledScalar) -> Any:
-    """Return a value with ``of(x)`` in place of each x of a kind, also in lists, tuples, dicts."""
+    """Replace each x of a kind by ``of(x)`` in a value, also in lists, tuples and dicts."""
     if isinstance(value, kind):
         return of(value)
     if isinstance(value, (list, tuple)):
@@ -72,13 +72,13 @@ def replaced(value: Any, of: Callable[[Any], Any], kind: type = ScheduledScalar)
 
 
 def holding(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the attributes of one optimizer that have other optimizers in them, by name."""
+    """Return the attributes of an optimizer that contain other optimizers, by name."""
     own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
     return {name: value for name, value in own.items() if any(_held(name, value))}
 
 
 def attributes(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the attributes of one optimizer that have scalars in them, by name."""
+    """Return the attributes of an optimizer that contain scalars, by name."""
     own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
     return {name: value for name, value in own.items() if any(within(name, value))}
 
@@ -98,12 +98,12 @@ def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
 
 
 def in_model(model: nn.Module | None) -> Found:
-    """Yield the scalars in the modules of a model, by name; expressions by their leaves."""
+    """Yield the scalars in the modules of a model by name, and the leaves of expressions."""
     modules: Any = model.named_modules() if model is not None else ()  # type: ignore[no-untyped-call]
     for path, module in modules:
         prefix = f"{path}." if path else ""
         for name, value in {**vars(module), **module}.items():
-            # Dropout keeps 1 - p.
+            # nn.Dropout stores 1 - p.
             shown = "p" if name == "_p_1" else name.strip("_")
             for found, scalar in within(prefix + shown, value):
                 for i, leaf in enumerate(scalar.leaves):

@@ -1,4 +1,4 @@
-"""Learning rates and decays that differ between the layers of a model."""
+"""Optimizer settings that differ between the layers of a model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Rule = tuple[Filter, Mapping[str, Any]]
 
 
 def no_decay(path: str, array: mx.array) -> bool:
-    """Return whether a parameter is one that is not decayed: a bias, or of a norm.
+    """Return whether a parameter should not be decayed: biases and the weights of norms.
 
     Args:
-        path: The path of the parameter. It is not used.
-        array: The parameter: those have one dimension at most.
+        path: The path of the parameter, which is not used.
+        array: The parameter. The result is ``True`` if it has at most one dimension.
 
     Raises:
-        TypeError: ``array`` is no ``mx.array``.
+        TypeError: ``array`` is not an ``mx.array``.
 
     Example:
         >>> import mlx.core as mx
@@ -35,7 +35,7 @@ def no_decay(path: str, array: mx.array) -> bool:
         (True, False)
     """
     if not isinstance(array, mx.array):
-        way_out = "Pass it as a filter: (no_decay, {'weight_decay': 0.0})."
+        way_out = "Pass no_decay as a filter: (no_decay, {'weight_decay': 0.0})."
         checks.fail("array", "a parameter, an mx.array", array, way_out, wrong_type=True)
     return array.ndim < 2
 
@@ -47,18 +47,18 @@ def layer_scales(
 @overload
 def layer_scales(model: nn.Module, lr: float, decay: float = 2.6) -> dict[str, float]: ...
 def layer_scales(model: nn.Module, lr: Any, decay: float = 2.6) -> dict[str, Any]:
-    r"""Return a learning rate for each layer: the last has ``lr``, those before it less [1].
+    r"""Return a learning rate for each layer, which falls from the last layer to the first [1].
 
     .. math:: r_d = \frac{r}{decay^d}, \quad d = 0 \text{ in the last layer}
 
-    A layer is a module with parameters, or one in a list of modules as a whole: a path up
-    to its first number, as in ``layers.3``. They are in the order in which the model
-    defines them. The rates are live expressions of ``lr``: updating it moves all.
+    A layer is an item in a list of modules, such as ``layers.3``, or else a module with
+    parameters. Layers are in the order in which the model defines them. If ``lr`` is a
+    scalar, the rates are expressions of it and change with it.
 
     Args:
-        model: The model. Only what is trainable counts.
-        lr: The rate of the last layer, a scalar or a number.
-        decay: What the rate is divided by from a layer to the one before, above 0.
+        model: The model. Only trainable parameters count.
+        lr: The rate r of the last layer, a scalar or a number.
+        decay: The factor between the rates of neighbouring layers, above 0.
             Default: ``2.6``.
 
     Raises:
@@ -92,21 +92,21 @@ def layer_optimizer(
 ) -> MultiOptimizer:
     """Make an optimizer whose settings differ between groups of parameters.
 
-    Every parameter has the settings, with those changed that the rules which match it
-    change, in their order. Parameters with the same settings share an optimizer.
+    Every parameter starts with ``settings``, and each matching rule overrides some of them,
+    in order. Parameters with the same settings share an optimizer.
 
     Args:
-        make: A class of optimizers, such as ``optim.AdamW``.
+        make: An optimizer class, such as ``optim.AdamW``.
         model: The model whose parameters are grouped.
-        rules: Pairs of what a rule matches and the settings there. It matches by path,
-            ``"layers.0"`` or a pattern such as ``"*.bias"``; by depth, an int that counts
-            the layers from 0, or from -1 backwards; or by a function of the path and the
-            array, such as ``no_decay``. Default: ``()``.
-        settings: The arguments of ``make``. A dict gives values by layer, as
-            ``layer_scales`` does.
+        rules: Pairs of a filter and a dict of settings. A filter is a path such as
+            ``"layers.0"``, a pattern such as ``"*.bias"``, the index of a layer (negative
+            indices count from the last layer), or a function of the path and the array, such
+            as ``no_decay``. Default: ``()``.
+        settings: The arguments of ``make``. A dict gives one value for each layer, such as
+            the result of ``layer_scales``.
 
     Returns:
-        A ``MultiOptimizer``. ``attach`` it as any other.
+        A ``MultiOptimizer``, which ``attach`` accepts.
 
     Raises:
         ValueError: A rule matches no parameter, or a dict lacks a layer.
@@ -130,7 +130,7 @@ def layer_optimizer(
     """
     if not callable(make):
         way_out = "Pass a class such as optim.AdamW."
-        checks.fail("make", "a class of optimizers", make, way_out, wrong_type=True)
+        checks.fail("make", "an optimizer class", make, way_out, wrong_type=True)
     layers = layers_of(model)
     known = [_checked(i, rule, layers) for i, rule in enumerate(checks.sequence("rules", rules))]
     groups: dict[Any, tuple[dict[str, Any], set[str]]] = {}
@@ -145,22 +145,23 @@ def layer_optimizer(
         groups.setdefault(key, (own, set()))[1].add(path)
     for i, (which, _) in enumerate(known):
         if i not in matched:
-            way_out = f"The layers are {', '.join(layers)}."
+            way_out = f"Use one of the layers {', '.join(layers)}."
             checks.fail(f"rule {i}", "one that matches a parameter", which, way_out)
-    # The optimizer of the most parameters takes what comes to the model later.
+    # The optimizer with the most parameters also gets those that are added to the model later.
     *others, last = sorted(groups.values(), key=lambda group: len(group[1]))
     filters = [lambda path, _, paths=paths: path in paths for _, paths in others]
     return _LayerOptimizer([make(**own) for own, _ in (*others, last)], filters)
 
 
 class _LayerOptimizer(MultiOptimizer):
-    """A ``MultiOptimizer`` that can put together parts of a list of layers.
+    """A ``MultiOptimizer`` whose members may split a list of layers between them.
 
-    MLX's merges trees, which fails where one has no layer and another an empty one.
+    MLX merges the trees of the members, which fails if a layer is missing in one of them and
+    empty in another.
     """
 
     def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
-        """Apply the gradients, each by the optimizer of its group."""
+        """Apply each gradient with the optimizer of its group."""
         updated: dict[str, mx.array] = {}
         for optimizer, part in zip(self.optimizers, self._split_dictionary(gradients), strict=True):
             updated.update(tree_flatten(optimizer.apply_gradients(part, parameters)))
@@ -168,22 +169,22 @@ class _LayerOptimizer(MultiOptimizer):
 
 
 def layers_of(model: nn.Module) -> list[str]:
-    """Return the paths of the layers of a model, in the order of their definition."""
+    """Return the paths of the layers of a model, in the order in which they are defined."""
     return list(dict.fromkeys(_layer_of(path) for path, _ in _parameters(model)))
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
     if not isinstance(model, nn.Module):
-        way_out = "Pass the model that is trained."
+        way_out = "Pass the trained model."
         checks.fail("model", "an mlx.nn.Module", model, way_out, wrong_type=True)
     parameters: Any = tree_flatten(model.trainable_parameters())  # type: ignore[no-untyped-call]
     if not parameters:
-        checks.fail("model", "one with trainable parameters", model, "unfreeze() some of it.")
+        checks.fail("model", "one with trainable parameters", model, "Call unfreeze() first.")
     return parameters  # type: ignore[no-any-return]
 
 
 def _layer_of(path: str) -> str:
-    """Return the path up to its first number, or else without the name of the parameter."""
+    """Return the path up to its first number, or without the parameter's name if it has none."""
     parts = path.split(".")
     numbers = [i for i, part in enumerate(parts) if part.isdigit()]
     return ".".join(parts[: numbers[0] + 1] if numbers else parts[:-1] or parts)
@@ -194,7 +195,7 @@ def _of_layer(name: str, value: Any, path: str) -> Any:
         return value
     layer = _layer_of(path)
     if layer not in value:
-        way_out = "Pass what layer_scales returned for this model."
+        way_out = "Pass the result of layer_scales for this model."
         checks.fail(name, f"given for the layer {layer!r}", sorted(value), way_out)
     return value[layer]
 
@@ -205,11 +206,11 @@ def _checked(i: int, rule: Any, layers: list[str]) -> Rule:
         checks.fail(f"rule {i}", "a pair of a filter and settings", rule, way_out, wrong_type=True)
     which = rule[0]
     if isinstance(which, bool) or not (isinstance(which, (str, int)) or callable(which)):
-        way_out = "Pass a path, a depth, or a function of the path and the array."
-        checks.fail(f"rule {i}", "for a path, a depth or a function", which, way_out, True)
+        way_out = "Pass a path, an index, or a function of the path and the array."
+        checks.fail(f"rule {i}", "for a path, an index or a function", which, way_out, True)
     if isinstance(which, int) and not -len(layers) <= which < len(layers):
-        rule_text = f"of a depth from {-len(layers)} to {len(layers) - 1}"
-        checks.fail(f"rule {i}", rule_text, which, f"The layers are {', '.join(layers)}.")
+        rule_text = f"of an index from {-len(layers)} to {len(layers) - 1}"
+        checks.fail(f"rule {i}", rule_text, which, f"Choose from the layers {', '.join(layers)}.")
     return which, rule[1]
 
 
@@ -222,7 +223,7 @@ def _matches(which: Filter, path: str, array: mx.array, layers: list[str]) -> bo
 
 
 def _identity(value: Any) -> Any:
-    """Return what tells settings apart: scalars and other objects by themselves."""
+    """Return a key that identifies a setting: numbers and texts by value, others by identity."""
     return (
         ("value", repr(value)) if isinstance(value, (int, float, str)) else ("id", str(id(value)))
     )

@@ -1,4 +1,4 @@
-"""Scalars in the layers of a model give arrays of the model's dtype while they are attached."""
+"""Views that give the scalars in a model's layers the model's dtype while attached."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..number.scalar import ScheduledScalar, View
 from .discover import replaced, within
 
 PROBABILITIES = {"_p_1": (nn.Dropout, nn.Dropout2d, nn.Dropout3d)}
-"""What MLX draws random numbers with, in float32; what is computed from it has the dtype."""
+"""Probabilities, which MLX needs in float32; results computed from them have the dtype."""
 
 
 class LayerView(View):
-    """A view that an attachment has put in the place of a scalar."""
+    """A view with which an attachment replaces a scalar in a layer."""
 
     def __init__(self, scalar: ScheduledScalar, dtype: mx.Dtype, wide: bool = False) -> None:
         super().__init__(scalar, dtype)
@@ -26,16 +26,16 @@ class LayerView(View):
 
     @property
     def dtype(self) -> mx.Dtype:
-        """The dtype that MLX sees; a wide view gives it only to what is computed from it."""
+        """The dtype that MLX sees, which is float32 for a wide view."""
         return mx.float32 if self._wide else self.own_dtype
 
 
 class LayerViews:
-    """Views of the scalars in the layers of a model, put in their place until they are undone.
+    """Views that replace the scalars in the layers of a model until ``unlink`` is called.
 
-    A Python float beside an array takes the array's dtype. Of a scalar MLX asks for an array
-    without saying what it is for; in a model of one floating dtype it has to be that one. In a
-    model of several it is the dtype of the parameters of the module that holds the scalar.
+    A Python float takes the dtype of the array that it is combined with, but MLX converts a
+    scalar to an array without passing that dtype. If the model has one floating dtype, the view
+    uses it. Otherwise it uses the dtype of the module that holds the scalar.
     """
 
     def __init__(self, model: nn.Module | None) -> None:
@@ -52,28 +52,28 @@ class LayerViews:
                         self._changes.append((inside, key, scalar, replaced(scalar, view)))
 
     def link(self) -> None:
-        """Put the views in place of the scalars."""
+        """Replace the scalars by the views."""
         for container, key, _, view in self._changes:
             container[key] = view
 
     def unlink(self) -> None:
-        """Put the scalars back, but for what has been assigned since."""
+        """Put the scalars back, except where another value was assigned since."""
         for container, key, scalar, view in self._changes:
             if _at(container, key) is view:
                 container[key] = scalar
 
 
 def floating_dtype(module: nn.Module) -> mx.Dtype | None:
-    """Return the one floating dtype of a module's parameters, or ``None`` if there is none."""
+    """Return the floating dtype of a module's parameters, or ``None`` unless there is just one."""
     parameters: Any = tree_flatten(module.parameters())  # type: ignore[no-untyped-call]
     dtypes = {array.dtype for _, array in parameters if mx.issubdtype(array.dtype, mx.floating)}
     return dtypes.pop() if len(dtypes) == 1 else None
 
 
 def _places(container: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield where scalars are, in lists and dicts too: container, key and what is there.
+    """Yield container, key and value of each place with scalars, also in nested lists and dicts.
 
-    What is there is a scalar, or a tuple with scalars in it.
+    The value is a scalar, or a tuple that contains scalars.
     """
     items = enumerate(container) if isinstance(container, list) else container.items()
     for key, value in list(items):

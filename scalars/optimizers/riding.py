@@ -1,4 +1,4 @@
-"""A scalar in the state of an optimizer: its cell there, and what a checkpoint holds of it."""
+"""A scalar in the state of an optimizer: its cell, and the arrays that checkpoints need."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .steps import StepCell, Steps
 
 
 class Rider:
-    """A scalar that rides in the state of an optimizer, driven by the loop or by the step.
+    """A scalar that is stored in the state of an optimizer, driven by the loop or by the step.
 
-    Its entry in the state is the dict of its cell, which compiled functions capture, with
-    two more arrays for checkpoints: the bits of the progress, unless the step tells it, and
-    those of what its adaptive scalars have observed.
+    Its entry in the state is the dict of its cell, which compiled functions capture. For
+    checkpoints the entry also has the bits of the progress, unless it follows from the step,
+    of a held value, and of what its adaptive scalars have observed.
     """
 
     def __init__(self, leaf: Leaf, steps: Steps | None) -> None:
@@ -34,10 +34,10 @@ class Rider:
         self.cell = self.driven or self.free
 
     def join(self, check: Callable[[], None]) -> Arrays:
-        """Have the value kept in the cell; return the entry.
+        """Store the value in the cell and return its entry.
 
         Args:
-            check: What is called before an update: whether the entry is still in the state.
+            check: Called before an update, to check that the entry is still in the state.
         """
         self._extra = Extra(check, self._saved)
         if self.driven:
@@ -48,7 +48,7 @@ class Rider:
         return self.cell.arrays
 
     def leave(self) -> None:
-        """Undo ``join``; the scalar stays where it is in the run."""
+        """Undo ``join``; the progress of the scalar does not change."""
         progress = self.leaf.progress
         self.cell.extras = tuple([one for one in self.cell.extras if one is not self._extra])
         if not self.cell.extras:
@@ -59,21 +59,21 @@ class Rider:
             self.leaf.keep_in(self.free)
 
     def loadable(self, name: str, entry: Mapping[str, mx.array]) -> list[Loadable]:
-        """Return what to load from a saved entry; checked, and nothing changed."""
+        """Check a saved entry and return what to load, without changing anything."""
         if ("progress" in entry) == bool(self.driven):
             rule = f"saved {'with' if self.driven else 'without'} a horizon, as it is attached now"
-            way_out = "Attach as it was when the state was saved."
+            way_out = "Attach in the same way as when the state was saved."
             checks.fail(f"{name} in the state", rule, sorted(entry), way_out)
         keys = {*self.cell.KEYS, *self._saved()}
         if set(entry) != keys and {*entry, "held"} != keys:  # version 0.1.0 wrote none
             rule = f"saved from a scalar such as {self.leaf!r}, with {sorted(keys)}"
-            way_out = "Attach the scalars that it was saved with."
+            way_out = "Attach the same scalars as when the state was saved."
             checks.fail(f"{name} in the state", rule, sorted(entry), way_out)
         loadable = self.leaf.loadable(self._state_in(entry))
         return [(one, None if self.driven else at, memory) for one, at, memory in loadable]
 
     def _saved(self) -> Arrays:
-        """Return what a checkpoint needs besides the value."""
+        """Return the arrays that a checkpoint needs besides the value."""
         held = math.nan if self.leaf.held is None else self.leaf.held
         if self.driven:
             arrays = {"held": bits_of((held,))}
@@ -84,8 +84,8 @@ class Rider:
         return arrays
 
     def _state_in(self, entry: Mapping[str, mx.array]) -> dict[str, Any]:
-        """Return what ``state_dict`` was when an entry was saved."""
-        if self.driven:  # the step tells the progress
+        """Return the ``state_dict`` of the scalar when an entry was saved."""
+        if self.driven:  # the progress follows from the step
             progress, held = 0.0, [*numbers_of(entry["held"])] if "held" in entry else []
         else:
             progress, *held = numbers_of(entry["progress"])
@@ -99,11 +99,11 @@ class Rider:
 
 
 def keyed(group: ScalarGroup) -> dict[str, Leaf]:
-    """Return the leaves of a group, each once, by their names in the state."""
+    """Return each leaf of a group once, by its name in the state."""
     leaves: dict[str, Leaf] = {}
     for name, scalar in group.items():
         for i, leaf in enumerate(scalar.leaves):
-            # tree_unflatten takes a name apart at its dots.
+            # tree_unflatten splits a name at its dots.
             key = (name if len(scalar.leaves) == 1 else f"{name}.{i}").replace(".", "/")
             if all(leaf is not known for known in leaves.values()):
                 if key in leaves:
@@ -111,9 +111,9 @@ def keyed(group: ScalarGroup) -> dict[str, Leaf]:
                     checks.fail("a name given to attach", rule, key, "Choose another name.")
                 leaves[key] = leaf
     if leaves and all(key.isdecimal() for key in leaves):  # tree_unflatten would make a list
-        way_out = "Choose one such as 'scale_0'."
+        way_out = "Choose a name such as 'scale_0'."
         checks.fail("a name given to attach", "one with a letter in it", min(leaves), way_out)
-    # mx.compile tells captured arrays apart by their places, not by their names.
+    # mx.compile identifies captured arrays by position, so the order is fixed by name.
     return dict(sorted(leaves.items()))
 
 
@@ -121,25 +121,26 @@ _float64, _halves = struct.Struct("d"), struct.Struct("2I")
 
 
 def bits_of(numbers: Sequence[float]) -> mx.array:
-    """Return numbers as an array of their bits, two integers for each: no GPU has float64.
+    """Return the bits of numbers as an array of two integers each, as GPUs have no float64.
 
-    MLX makes no array of a Python integer of 2**63 or more: the bits of a number below 0.
+    One 64-bit integer each would not do: MLX cannot convert a Python integer of 2**63 or more,
+    which the bits of negative numbers are.
     """
     halves = [half for number in numbers for half in _halves.unpack(_float64.pack(number))]
     return mx.array(halves, mx.uint32)
 
 
 def numbers_of(bits: mx.array) -> tuple[float, ...]:
-    """Return the numbers that ``bits_of`` made an array of.
+    """Return the numbers whose bits ``bits_of`` stored in an array.
 
     Raises:
-        ValueError: The array was cast to another dtype, or does not hold whole numbers.
+        ValueError: The array was cast to another dtype, or the bits of a number are incomplete.
     """
-    code = {mx.uint32: "I", mx.uint64: "Q"}.get(bits.dtype)  # version 0.1.0 wrote uint64 too
+    code = {mx.uint32: "I", mx.uint64: "Q"}.get(bits.dtype)  # version 0.1.0 also wrote uint64
     packed = b""
     if code is not None:
         packed = struct.pack(f"{bits.size}{code}", *cast("list[int]", bits.reshape(-1).tolist()))
     if code is None or len(packed) % 8:
-        way_out = "Save and load it as it is, without casting the state to another dtype."
+        way_out = "Do not cast the state to another dtype when you save or load it."
         checks.fail("a number in the saved state", "kept as uint32", bits, way_out)
     return struct.unpack(f"{len(packed) // 8}d", packed)

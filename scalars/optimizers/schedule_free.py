@@ -1,4 +1,4 @@
-"""Schedule-Free SGD and AdamW: interpolation and averaging in place of a schedule."""
+"""Schedule-Free SGD and AdamW, which average iterates instead of using a schedule."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Rate = Number | Callable[[mx.array], mx.array]
 
 
 class _ScheduleFree(Optimizer):
-    """What the two optimizers share: z, the average x, and the point y between them.
+    """The common part of the two optimizers: z, the average x, and the point y between them.
 
-    The parameters are y while training. z is in the state; x follows from both. In the
-    evaluation position the parameters are x, and y waits in the state, so that switching
+    While training, the parameters are y and z is in the state; x is computed from both. In the
+    evaluation position the parameters are x, and y is kept in the state, so that switching
     back is exact.
     """
 
@@ -50,13 +50,13 @@ class _ScheduleFree(Optimizer):
 
     @property
     def _interpolation(self) -> Number:
-        """The weight of x in y: momentum, or the first of the betas."""
+        """The weight of x in y, which is the momentum or the first of the betas."""
         raise NotImplementedError
 
     # The state ------------------------------------------------------------------
 
     def init(self, parameters: Any) -> None:
-        """Initialize the state of parameters: z starts at each of them."""
+        """Initialize the state; z starts at the parameters."""
         super().init(parameters)
         dtypes = {array.dtype for array in dict(tree_flatten(parameters)).values()}
         wide = mx.float64 if mx.float64 in dtypes else mx.float32
@@ -72,7 +72,7 @@ class _ScheduleFree(Optimizer):
 
     @property
     def state(self) -> dict[str, Any]:
-        """The state: arrays only, the position among them."""
+        """The state, which also stores the position; it contains only arrays."""
         return self._state
 
     @state.setter
@@ -85,12 +85,12 @@ class _ScheduleFree(Optimizer):
     # A step ---------------------------------------------------------------------
 
     def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
-        """Apply the gradients that were taken at y, and return the next y."""
+        """Apply the gradients at y and return the next y."""
         if not self._training:
-            way_out = "Call optimizer.train(model) before training goes on."
+            way_out = "Call optimizer.train(model) before you continue training."
             rule = "in the training position to be updated"
             checks.fail(type(self).__name__, rule, "the evaluation position", way_out)
-        if not self._initialized:  # MLX would start from the gradients
+        if not self._initialized:  # MLX would initialize it from the gradients
             self.init(tree_map(lambda _, parameter: parameter, gradients, parameters))
         self._step = {}
         try:
@@ -100,13 +100,13 @@ class _ScheduleFree(Optimizer):
 
     @property
     def _now(self) -> dict[str, mx.array]:
-        """The numbers of this step, which all parameters share."""
+        """The coefficients of this step, which all parameters share."""
         if not self._step:
             self._step = self._numbers()
         return self._step
 
     def _numbers(self) -> dict[str, mx.array]:
-        """Count the step, and return its numbers: y' is y + c (z - y) + k (z' - z)."""
+        """Update the sums and return the coefficients of y' = y + c (z - y) + k (z' - z)."""
         state, wide = self._state, self._state["weight_sum"].dtype
         step = self.step.astype(wide)
         rate = self.learning_rate.astype(wide)
@@ -117,24 +117,24 @@ class _ScheduleFree(Optimizer):
         total = state["weight_sum"] + weight
         c = mx.where(total > 0, weight / total, 0.0)
         beta = _array(self._interpolation, wide)
-        moved = beta / state["interpolation"]  # 1 but where the interpolation has changed
+        moved = beta / state["interpolation"]  # 1 unless the interpolation has changed
         state.update(lr_max=highest, weight_sum=total, interpolation=beta)
-        # In place of y is z + moved (y - z): the same x, with the present weight.
+        # A changed interpolation first moves y to z + moved (y - z), which keeps x the same.
         return {"rate": rate, "c": c + (1 - c) * (1 - moved), "k": 1 - beta * (1 - c)}
 
     # Positions ------------------------------------------------------------------
 
     def eval(self, model: nn.Module) -> None:
-        """Put the average x into the model, for evaluation and for use.
+        """Set the parameters of the model to the average x, for evaluation and saving.
 
-        Nothing happens if it is there already.
+        If they are at x already, nothing changes.
 
         Args:
             model: The model that the optimizer updates.
 
         Raises:
-            ValueError: No update was made yet, or the model has other parameters than
-                the ones that were updated.
+            ValueError: No update was made yet, or the parameters of the model do not match
+                those that were updated.
         """
         averages = self._averages(model)
         if self._training:
@@ -144,15 +144,15 @@ class _ScheduleFree(Optimizer):
             self._move(model, averages, training=False)
 
     def train(self, model: nn.Module) -> None:
-        """Put y into the model, for training to go on: exactly what it was before ``eval``.
+        """Set the parameters of the model back to y, exactly as before ``eval``.
 
-        Nothing happens if it is there already.
+        If they are at y already, nothing changes.
 
         Args:
             model: The model that the optimizer updates.
 
         Raises:
-            ValueError: The model has other parameters than the ones that were updated.
+            ValueError: The parameters of the model do not match those that were updated.
         """
         if not self._training:
             self._own(model)
@@ -160,20 +160,20 @@ class _ScheduleFree(Optimizer):
             self._move(model, points, training=True)
 
     def eval_parameters(self, model: nn.Module) -> Any:
-        """Return the average x as a tree of parameters, and change nothing.
+        """Return the average x as a tree of parameters, without changing the model.
 
         Args:
             model: The model that the optimizer updates.
 
         Raises:
-            ValueError: No update was made yet, or the model has other parameters than
-                the ones that were updated.
+            ValueError: No update was made yet, or the parameters of the model do not match
+                those that were updated.
         """
         return tree_unflatten(list(self._averages(model).items()))
 
     def _averages(self, model: nn.Module) -> dict[str, mx.array]:
         if "weight_sum" not in self._state or not self.step.item():
-            way_out = "Train first: there is no average yet."
+            way_out = "Make an update first, as there is no average yet."
             checks.fail(type(self).__name__, "updated before eval", "no update", way_out)
         own, states = self._own(model), self._states()
         if not self._training:
@@ -190,16 +190,16 @@ class _ScheduleFree(Optimizer):
         return dict(_containing_z("", self._state))
 
     def _own(self, model: nn.Module) -> dict[str, mx.array]:
-        """Return the parameters of the model that the optimizer has updated, by path."""
+        """Return the parameters of the model that this optimizer updates, by path."""
         if not isinstance(model, nn.Module):
-            way_out = "Pass the model that is trained."
+            way_out = "Pass the trained model."
             checks.fail("model", "an mlx.nn.Module", model, way_out, wrong_type=True)
         parameters: Any = dict(tree_flatten(model.parameters()))  # type: ignore[no-untyped-call]
         for path, state in self._states().items():
             shape = None if path not in parameters else parameters[path].shape
             if shape != state["z"].shape:
                 rule = f"the one that was updated, with {path} of shape {state['z'].shape}"
-                way_out = "Pass that model, or begin with a new optimizer."
+                way_out = "Pass that model, or create a new optimizer."
                 checks.fail("model", rule, shape, way_out)
         return {path: parameters[path] for path in self._states()}
 
@@ -210,7 +210,7 @@ class _ScheduleFree(Optimizer):
 
 
 class ScheduleFreeSGD(_ScheduleFree):
-    r"""SGD that needs no schedule and no end of training: Schedule-Free SGD [1].
+    r"""Schedule-Free SGD, which needs neither a schedule nor a fixed length of training [1].
 
     .. math::
 
@@ -218,19 +218,19 @@ class ScheduleFreeSGD(_ScheduleFree):
         z_{t+1} &= z_t - \gamma_t (\nabla f(y_t) + \lambda y_t) \\
         x_{t+1} &= (1 - c_t) x_t + c_t z_{t+1}, \quad c_t = w_t / \textstyle\sum_{i \le t} w_i
 
-    with :math:`w_t = (t + 1)^r (\max_{i \le t} \gamma_i)^p`. The parameters of the model are
-    y while training; evaluate and save the model at x: call ``eval(model)`` before and
+    with :math:`w_t = (t + 1)^r (\max_{i \le t} \gamma_i)^p`. While training, the parameters of
+    the model are y. Evaluate and save the model at x: call ``eval(model)`` before and
     ``train(model)`` after it. With batch norm, call ``recompute_batch_norm`` in between.
 
     Args:
-        learning_rate: The rate :math:`\gamma`, at least 0. It is usually larger than that
-            of SGD with a schedule.
+        learning_rate: The rate :math:`\gamma`, at least 0, usually larger than for SGD with
+            a schedule.
         momentum: The interpolation :math:`\beta`, above 0 and below 1. Default: ``0.9``.
         weight_decay: The L2 penalty :math:`\lambda` at y. Default: ``0.0``.
-        warmup_steps: Over so many steps the rate is multiplied by
+        warmup_steps: The number of first steps in which the rate is multiplied by
             (t + 1) / ``warmup_steps``. Default: ``0``.
         r: The power of the step in the weights, at least 0. Default: ``0.0``.
-        weight_lr_power: The power p of the largest rate so far. Default: ``2.0``.
+        weight_lr_power: The power p of the largest rate so far, at least 0. Default: ``2.0``.
 
     The rate, the momentum and the decay may be scheduled scalars.
 
@@ -248,7 +248,7 @@ class ScheduleFreeSGD(_ScheduleFree):
         >>> for _ in range(2):
         ...     optimizer.update(model, {"weight": mx.array([[0.5]])})
         >>> optimizer.eval(model)
-        >>> model.weight.item()  # the mean of z after one step and after two
+        >>> model.weight.item()  # the mean of z after steps 1 and 2
         0.625
 
     [1]: Defazio, A. et al., 2024. The road less scheduled. NeurIPS 2024.
@@ -279,13 +279,13 @@ class ScheduleFreeSGD(_ScheduleFree):
         return numbers
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
-        """Move z and y of a parameter."""
+        """Update z and y of a parameter."""
         state["z"], y = sgd(gradient, parameter, state["z"], self._now)
         return y
 
 
 class ScheduleFreeAdamW(_ScheduleFree):
-    r"""AdamW that needs no schedule and no end of training: Schedule-Free AdamW [1].
+    r"""Schedule-Free AdamW, which needs neither a schedule nor a fixed length of training [1].
 
     .. math::
 
@@ -295,22 +295,22 @@ class ScheduleFreeAdamW(_ScheduleFree):
             {\sqrt{v_{t+1} / (1 - \beta_2^{t+1})} + \epsilon} + \lambda y_t\right) \\
         x_{t+1} &= (1 - c_t) x_t + c_t z_{t+1}, \quad c_t = w_t / \textstyle\sum_{i \le t} w_i
 
-    with :math:`w_t = (t + 1)^r (\max_{i \le t} \gamma_i)^p`. There is no first moment: the
-    interpolation takes its place. The parameters of the model are y while training;
-    evaluate and save the model at x: call ``eval(model)`` before and ``train(model)``
-    after it. With batch norm, call ``recompute_batch_norm`` in between.
+    with :math:`w_t = (t + 1)^r (\max_{i \le t} \gamma_i)^p`. The interpolation
+    replaces the first moment. While training, the parameters of the model are y. Evaluate
+    and save the model at x: call ``eval(model)`` before and ``train(model)`` after it. With
+    batch norm, call ``recompute_batch_norm`` in between.
 
     Args:
-        learning_rate: The rate :math:`\gamma`, at least 0: one to ten times that of AdamW
-            with a schedule.
+        learning_rate: The rate :math:`\gamma`, at least 0, usually one to ten times that of
+            AdamW with a schedule.
         betas: The interpolation :math:`\beta_1`, above 0 and below 1, and the decay
             :math:`\beta_2` of the second moment. Default: ``(0.9, 0.999)``.
-        eps: What is added to the denominator. Default: ``1e-8``.
+        eps: The term that is added to the denominator. Default: ``1e-8``.
         weight_decay: The decay :math:`\lambda` at y. Default: ``0.0``.
-        warmup_steps: Over so many steps the rate is multiplied by
+        warmup_steps: The number of first steps in which the rate is multiplied by
             (t + 1) / ``warmup_steps``. Default: ``0``.
         r: The power of the step in the weights, at least 0. Default: ``0.0``.
-        weight_lr_power: The power p of the largest rate so far. Default: ``2.0``.
+        weight_lr_power: The power p of the largest rate so far, at least 0. Default: ``2.0``.
 
     The rate, the betas, eps and the decay may be scheduled scalars.
 
@@ -359,7 +359,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
         return self.betas[0]
 
     def init_single(self, parameter: mx.array, state: dict[str, Any]) -> None:
-        """Initialize the state of a parameter: z, and the second moment."""
+        """Initialize z and the second moment of a parameter."""
         super().init_single(parameter, state)
         state["v"] = mx.zeros_like(parameter)
 
@@ -368,31 +368,26 @@ class ScheduleFreeAdamW(_ScheduleFree):
         rate, step = numbers["rate"], self.step.astype(numbers["rate"].dtype)
         given = (self.betas[1], self.eps, self.weight_decay)
         beta, eps, decay = (_array(number, rate.dtype) for number in given)
-        root = mx.sqrt(1 - beta**step)  # the correction of v, moved out of the fraction
+        root = mx.sqrt(1 - beta**step)  # the bias correction of v, applied to the scalars
         rates = {"rate": rate * root, "eps": eps * root, "decay": rate * decay}
         return {**numbers, **rates, "beta": beta, "rest": 1 - beta}
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
-        """Move z, y and the second moment of a parameter."""
+        """Update z, y and the second moment of a parameter."""
         kept = state["z"], state["v"]
         state["v"], state["z"], y = adamw(gradient, parameter, *kept, self._now)
         return y
 
 
-# The kernels of an update. mx.compile fuses a result with all that leads to it, up to what
-# mx.depends returns. Cut there, most results are written in place of what they replace,
-# and the loops are short: the C++ compiler on a CPU vectorizes those of few arrays.
-
-
 def _array(value: Number, dtype: mx.Dtype) -> mx.array:
-    """Return a number or a scalar as an array."""
+    """Convert a number or a scalar to an array."""
     return (
         value.astype(dtype).array if isinstance(value, ScheduledScalar) else mx.array(value, dtype)
     )
 
 
 def _inside(name: str, value: Any) -> Number:
-    """Check that an interpolation is above 0 and below 1, all the time."""
+    """Check that an interpolation is above 0 and below 1 at all times."""
     rule, way_out = "above 0 and below 1", "Pass a number such as 0.9."
     ends = value.extent if isinstance(value, ScheduledScalar) else (checks.real(name, value),) * 2
     if not (ends[0] > 0 and ends[1] < 1):
@@ -402,7 +397,7 @@ def _inside(name: str, value: Any) -> Number:
 
 
 def _containing_z(path: str, state: Any) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Yield the state of each parameter in a state, by path."""
+    """Yield path and state of each parameter in a nested state."""
     if isinstance(state, dict) and isinstance(state.get("z"), mx.array):
         yield path, state
         return

@@ -1,4 +1,4 @@
-"""Scalars that follow the step of an optimizer: the fourth state of a cell, driven."""
+"""Cells of scalars that follow the step of an optimizer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..words import NO_PROGRESS, NO_UPDATE
 from . import words
 
 STOPPED: ContextVar[Mapping[int, Any]] = ContextVar("STOPPED", default=MappingProxyType({}))
-"""The step that is being made, by the ``id`` of what reads it."""
+"""The current step during an update, by the ``id`` of its ``Steps``."""
 
 
 class Steps:
-    """The step of an optimizer in a run: a number on the host, a placeholder in a trace.
+    """The step of an optimizer: a number on the host, a placeholder in a trace.
 
-    The number is known without waiting for the device as long as the step is the array
-    that was seen last, or that ``count`` has been told of.
+    The number is cached, so that reading it waits for the device only if the step array was
+    replaced without a call of ``count``.
     """
 
     def __init__(self, read: Callable[[], mx.array], horizon: Any = None) -> None:
@@ -35,7 +35,7 @@ class Steps:
 
     @property
     def now(self) -> int | mx.array:
-        """The number of steps that are done, also while the next one is being made."""
+        """The number of steps done, which does not change during an update."""
         step: int | mx.array | None = STOPPED.get().get(id(self))
         if step is not None:
             return step
@@ -44,7 +44,7 @@ class Steps:
             return count
         if is_placeholder(here):
             return here
-        try:  # it was loaded, or counted in a graph
+        try:  # it was loaded, or computed in a graph
             count = int(here.item())  # type: ignore[arg-type]
         except RuntimeError as error:
             if "without a primitive" not in str(error):
@@ -54,31 +54,31 @@ class Steps:
         return count
 
     def stopped(self, step: int | mx.array, call: Callable[[], Any]) -> Any:
-        """Return ``call()``, in which the step stays what it is while the optimizer counts it up.
+        """Return ``call()``, during which the step keeps its number.
 
-        Its code may call a function that reads a scalar, which is to have the value of now.
+        The optimizer increments the step before it may call a function that reads a scalar.
         """
 
         def run() -> Any:
             STOPPED.set({**STOPPED.get(), id(self): step})
             return call()
 
-        return copy_context().run(run)  # whatever happens, the step goes on outside
+        return copy_context().run(run)  # the context is discarded, also after an error
 
     def count(self, done: int) -> None:
-        """Remember that the step is ``done`` after an update, which was not in a graph."""
+        """Cache ``done`` as the number of the step array after an eager update."""
         self._known = (self._read(), done)
 
     @property
     def on_host(self) -> int:
-        """The number of steps that are done; an error while it is a placeholder."""
+        """The number of steps done; an error is raised if it is a placeholder."""
         if isinstance(step := self.now, int):
             return step
         raise ValueError(NO_PROGRESS)
 
     @property
     def progress(self) -> float:
-        """The progress at the step now, which may be above 1."""
+        """The progress at the current step, which may be above 1."""
         step, (known, progress) = self.on_host, self._progress
         if step != known:
             progress = self.horizon.progress(step)
@@ -93,17 +93,17 @@ class Steps:
 
 
 class StepCell(Cell):
-    """The value of a scalar that follows the step of an optimizer: driven.
+    """The value of a scalar that follows the step of an optimizer.
 
-    ``free`` is the cell that the scalar had before, and has again when it is detached.
+    ``free`` is the cell that the scalar had before and gets back when it is detached.
 
-    On the host the value is that of the formula at the step. In a graph it is looked up in
-    a table of all steps, which is worked out by ``prepare``.
+    On the host the value is computed from the formula. In a graph it is looked up in a table
+    of all steps, which ``prepare`` computes.
     """
 
     def __init__(self, free: Cell, formula: Formula, steps: Steps) -> None:
         self.free = free
-        self.arrays = free.arrays  # whoever has captured it goes on seeing the value
+        self.arrays = free.arrays  # functions that have captured the dict stay valid
         self.extras = ()
         self.fresh = False
         self._ours = None
@@ -114,7 +114,7 @@ class StepCell(Cell):
         self.watch()
 
     def read(self, use: bool = True) -> float | Pair:
-        """Return the value at the step now: looked up, while the step is a placeholder."""
+        """Return the value at the current step, from the table if the step is a placeholder."""
         step, traced = self._steps.now, self._is_traced()
         if isinstance(step, int) == traced:
             raise ValueError(words.HALF_CAPTURED)
@@ -136,16 +136,16 @@ class StepCell(Cell):
         return isinstance(self.read(use=False), Pair)
 
     @property
-    def progress(self) -> float:  # type: ignore[override] # nobody sets it
-        """The progress at the step now."""
+    def progress(self) -> float:  # type: ignore[override] # read-only
+        """The progress at the current step."""
         return self._steps.progress
 
     def refuse_update(self, owner: object) -> None:
-        """Raise ``ValueError``: the step of the optimizer is what makes progress."""
+        """Raise ``ValueError``, because the step of the optimizer sets the progress."""
         raise ValueError(words.DRIVEN.format(name=repr(owner)))
 
     def renewed(self, owner: Any, same: bool) -> Table:
-        """Return the table of the formula as it is now, the ``same`` or another one."""
+        """Return the table of the current formula, which is the old one if it is the ``same``."""
         if self._is_traced():
             raise ValueError(NO_UPDATE.format(name=repr(owner)))
         return self._table if same else Table.of(self._formula, self._steps.progresses)
@@ -156,17 +156,17 @@ class StepCell(Cell):
         self.refresh()
 
     def refresh(self) -> None:
-        """Put the table, and what a checkpoint needs, into the dict."""
+        """Put the table and the arrays for checkpoints into the dict."""
         self.arrays.update(self._table._asdict())
         self._ours = self._table.value
         self.put_extras()
 
     def prepare(self) -> None:
-        """Work the table out, for ``refresh`` to put into the dict."""
+        """Compute the table, which ``refresh`` puts into the dict."""
         self._table = Table.of(self._formula, self._steps.progresses)
 
     def stop(self, progress: float) -> None:
-        """Leave the dict to the cell that the scalar had before."""
+        """Return the dict to the cell that the scalar had before."""
         free = self.free
         free.progress, free.value, free.fresh = progress, self._formula(min(progress, 1.0)), False
         free.refresh()
@@ -176,7 +176,7 @@ class StepCell(Cell):
             return False
         if is_placeholder(here):
             return True
-        self.refresh()  # in place of what a call, or a failed trace, has left there
+        self.refresh()  # replaces what a call or a failed trace has left there
         return False
 
     def _at(self, step: int) -> float:

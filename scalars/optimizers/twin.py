@@ -1,4 +1,4 @@
-"""The twin of an optimizer, which makes an update with numbers in place of scalars."""
+"""The twin of an optimizer, which makes one update with numbers in place of scalars."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from ..number.scalar import Leaf, ScheduledScalar
 from .discover import attributes, holding, rates, replaced
 
 WIDE = ("decay_rate", "beta")
-"""How attributes begin that belong to a power of the step: beside it a Python float is float32.
+"""Prefixes of the attributes that optimizers raise to the power of the step, in float32.
 
-``mx.power(beta, step)`` does not say what for it asks for an array, and in bfloat16 0.999 is 1.
+In ``mx.power(beta, step)`` MLX converts a Python float to float32, as the step is an integer. A
+scalar has to do the same: in bfloat16, 0.999 would be rounded to 1.
 """
 
 
 class Handed(ScheduledScalar):
-    """A scalar as an attached optimizer has it in a trace: read once, of a parameter's dtype."""
+    """A scalar in a traced update, which is read once and has the dtype of a parameter."""
 
     def __init__(self, scalar: ScheduledScalar, value: float | Pair, dtype: mx.Dtype) -> None:
         self.own_dtype = scalar.own_dtype or dtype
@@ -42,24 +43,24 @@ class Handed(ScheduledScalar):
         return self._scalar.value_at(progress)
 
     def in_force(self, progress: P) -> P:
-        """Return what is in force of the scalar."""
+        """Return the scalar's value in force at ``progress``."""
         return self._scalar.in_force(progress)
 
     def _read(self, use: bool = True) -> float | Pair:
         return self._value
 
     def _asks_for_shortcut(self) -> bool:
-        """Return ``True``: only the optimizer's code has it, also where that is not MLX's."""
+        """Return ``True``, because only the code of the optimizer uses this scalar."""
         return True
 
 
 class Numbers:
-    """The values of the scalars of an optimizer in one update: each is read once."""
+    """The values of an optimizer's scalars in one update, each of which is read once."""
 
     def __init__(self) -> None:
         self._known: dict[int, float | Pair] = {}
         self.twins: dict[int, Twin] = {}
-        """The twins of the optimizers of this update: one of each, where it is held twice too."""
+        """One twin for each optimizer in this update, even if it is held in two places."""
 
     def of(self, scalar: ScheduledScalar) -> float | Pair:
         """Return the value of a scalar."""
@@ -69,13 +70,13 @@ class Numbers:
 
 
 class Twin:
-    """Another object of an optimizer's plain class, with the same state, for one update."""
+    """A temporary object of an optimizer's plain class, with the same state, for one update."""
 
     def __init__(self, member: Any, numbers: Numbers, traced: bool) -> None:
         self.member = member
         own = vars(member)
         called, scheduled = rates(member), attributes(member)
-        for name, rate in called.items():  # as MLX does with what it calls at each step
+        for name, rate in called.items():  # as MLX does with its schedulers
             value = numbers.of(rate)
             own["_state"][name] = value.value if isinstance(value, Pair) else mx.array(value)
         others = {n: f for n, f in own["_schedulers"].items() if n not in called}
@@ -102,7 +103,7 @@ class Twin:
         vars(self.optimizer).update(self.before)
 
     def hand_over(self) -> None:
-        """Give the optimizer what its twin has noted on itself."""
+        """Copy the attributes that the twin has set to the optimizer."""
         for twin in self.twins:
             twin.hand_over()
         noted = vars(self.optimizer).items()
@@ -113,7 +114,7 @@ class Twin:
 
 
 def _handed(scheduled: dict[str, Any], numbers: Numbers, dtype: mx.Dtype) -> dict[str, Any]:
-    """Return the scheduled attributes of an optimizer for a parameter of a dtype, in a trace."""
+    """Return the scheduled attributes for a parameter of a dtype in a trace."""
     handed = {}
     for name, value in scheduled.items():
         seen = mx.float32 if name.startswith(WIDE) else dtype
@@ -122,7 +123,7 @@ def _handed(scheduled: dict[str, Any], numbers: Numbers, dtype: mx.Dtype) -> dic
 
 
 def in_trace(plain: Any) -> Any:
-    """Return a class whose objects take the numbers of each parameter's dtype: of a twin."""
+    """Return a subclass for twins that uses values of each parameter's dtype."""
 
     def apply_single(self: Any, gradient: mx.array, parameter: mx.array, state: Any) -> Any:
         vars(self).update(self._handed(gradient.dtype))

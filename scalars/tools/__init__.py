@@ -1,1 +1,1 @@
-"""Tools around the scalars: schedules by the names that other programs give them."""
+"""Tools: configs, names, command-line flags, recording, plots, and the learning rate test."""

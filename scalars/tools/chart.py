@@ -1,4 +1,4 @@
-"""Charts of text, for a terminal: a panel of braille dots for each curve, over one x axis."""
+"""Text charts for a terminal, with a panel of braille dots for each curve over one x axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .lines import WARMUP, Curve, above_0
 
 COLORS = (94, 92, 91, 96, 95, 93)
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-"""The bits of the dots of a braille character, two columns of four."""
+"""The bits of a braille character: four rows of two dots."""
 TALLEST = 13
 IN_ASCII = str.maketrans("┤│└┴┘─┊…", "||+++-:.")
 
@@ -24,18 +24,18 @@ def chart(
     color: bool,
     size: tuple[int, int] = (80, 24),
 ) -> str:
-    """Return a chart of curves under their names and ranges, in so many columns and lines.
+    """Return a chart of curves, with their names and ranges, that fits ``size``.
 
-    One line is left for what the terminal asks next. There is a line of dots for each curve,
-    even if that is more than the lines.
+    ``size`` gives the columns and lines. One line stays free for the prompt. Each curve has at
+    least one line of dots, even if the chart becomes too high.
     """
     width, height = size
     panels = {name: _scaled(curve.lines) if log else curve.lines for name, curve in curves.items()}
     if not any(panels.values()):
-        raise ValueError("the values must be above 0 for a logarithmic axis. Leave out --log.")
+        raise ValueError("the values must be above 0 for a logarithmic axis. Remove --log.")
     labelled = sum(any(text for _, text in curve.marks) for curve in curves.values())
     rows = max(1, min(TALLEST, (height - 4 - labelled) // len(curves) - 1))
-    rows -= rows > 6 and rows % 2 == 0  # so that there is one in the middle
+    rows -= rows > 6 and rows % 2 == 0  # an odd number has a middle row
     ticks = {name: _ticks(lines, rows, log) for name, lines in panels.items()}
     margin = max(len(text) for texts in ticks.values() for text in texts)
     columns = max(width - margin - 1, 2)
@@ -61,7 +61,7 @@ def chart(
 
 
 def print_text(text: str) -> None:
-    """Print signs of all kinds; a terminal may know ASCII only."""
+    """Print a text, with ASCII in place of signs that the terminal cannot show."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -73,12 +73,12 @@ def print_text(text: str) -> None:
 
 
 def _scaled(lines: Sequence[Line]) -> list[Line]:
-    """Return the logarithms of lines; what has none is left out."""
+    """Return the logarithms of lines, without the values up to 0."""
     return [[(at, math.log10(value)) for at, value in line] for line in above_0(lines)]
 
 
 def _ticks(lines: Sequence[Line], rows: int, log: bool) -> list[str]:
-    """Return the texts beside the rows of a panel, from above."""
+    """Return the labels beside the rows of a panel, from top to bottom."""
     texts = [""] * rows
     if not lines or rows == 1:
         return texts
@@ -94,7 +94,7 @@ def _ticks(lines: Sequence[Line], rows: int, log: bool) -> list[str]:
 
 
 def _canvas(lines: Sequence[Line], end: float, columns: int, rows: int) -> list[str]:
-    """Return rows of braille characters with lines drawn in them."""
+    """Return rows of braille characters that show the lines."""
     bits = [[0] * columns for _ in range(rows)]
     low, high = extent(lines) if lines else (0.0, 0.0)
     wide, tall = 2 * columns - 1, 4 * rows - 1
@@ -109,7 +109,7 @@ def _canvas(lines: Sequence[Line], end: float, columns: int, rows: int) -> list[
 
     for line in lines:
         places = [place(*point) for point in line]
-        if len(places) == 1:  # a small square is seen, where one dot is not
+        if len(places) == 1:  # a single dot would be hard to see
             x, y = places[0]
             for step in (0, 1):
                 dot(min(x, wide - 1) + step, min(y, tall - 1))
@@ -122,7 +122,7 @@ def _canvas(lines: Sequence[Line], end: float, columns: int, rows: int) -> list[
 
 
 def _texts(places: Mapping[int, str], columns: int) -> str:
-    """Return the texts above their places, as far as there is room."""
+    """Return a row with the texts at their places, as far as they fit."""
     row = ""
     for at, text in sorted(places.items()):
         begin = max(at - len(text), 0) if text == WARMUP else at
@@ -132,7 +132,7 @@ def _texts(places: Mapping[int, str], columns: int) -> str:
 
 
 def _x_axis(end: float, label: str, columns: int, indent: str) -> list[str]:
-    """Return the line of the axis, the numbers under it and their unit."""
+    """Return the line of the x axis, its numbers and its label."""
     count = 4 if columns >= 40 else 1
     values = [end * i / count for i in range(count + 1)]
     axis, numbers = ["─"] * columns, ""

@@ -1,4 +1,4 @@
-"""Scalars from plain data, as JSON, TOML and YAML hold it, and back."""
+"""Conversion of scalars to and from plain data, as in JSON, TOML and YAML."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ Made = ScheduledScalar | ScalarGroup | Phases
 
 
 def to_config(scalar: Made) -> dict[str, Any]:
-    """Return the plain data that ``from_config`` makes a scalar, a group or a plan of.
+    """Convert a scalar, a group or phases to plain data for ``from_config``.
 
-    It says how they are made, not where they are: ``state_dict`` says that. What has
-    its default is left out.
+    The data contains the arguments that differ from their defaults, but not the progress,
+    which ``state_dict`` returns.
 
     Args:
         scalar: A schedule, an expression of schedules, a ``ScalarGroup`` or ``Phases``.
 
     Raises:
-        ValueError: There is a function in it, a schedule that is not registered, a
-            setting of a phase that JSON cannot hold, or more within one another than
-            ``from_config`` reads.
+        ValueError: It contains a function, a schedule that is not registered, or a setting of
+            a phase that JSON cannot store, or it is nested too deeply for ``from_config``.
         TypeError: ``scalar`` is none of these.
 
     Example:
@@ -51,7 +50,7 @@ def to_config(scalar: Made) -> dict[str, Any]:
 
 
 def _config(scalar: Any, depth: int) -> dict[str, Any]:
-    """Return the plain data of what is ``depth`` lists and mappings deep in it."""
+    """Return the plain data of a part that is nested ``depth`` levels deep."""
     if isinstance(scalar, ScalarGroup):
         return {"group": _plain(dict(scalar), depth + 1)}
     if isinstance(scalar, Phases):
@@ -61,7 +60,7 @@ def _config(scalar: Any, depth: int) -> dict[str, Any]:
         operands = _plain([*scalar.operands, *dtype], depth + 1)
         return {"operation": scalar.operation.name, "operands": operands}
     if (name := registry.name_of(scalar)) is None:
-        way_out = "Write it as a class of schedules, and register(name, class)."
+        way_out = "Define a class for it and call register(name, class)."
         checks.fail("a schedule", "one that has a name", scalar, way_out)
     return {"name": name, **_plain(scalar.given(), depth)}
 
@@ -71,11 +70,9 @@ def _of_phase(phase: Phase, depth: int) -> dict[str, Any]:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """Return a value as plain data."""
+    """Convert a value to plain data."""
     if depth > DEEPEST:
-        checks.fail(
-            "scalar", f"nested at most {DEEPEST} deep", "more", "Simplify it, or pickle it."
-        )
+        checks.fail("scalar", f"nested at most {DEEPEST} deep", "more", "Simplify or pickle it.")
     if isinstance(value, (list, tuple)):
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, ScheduledScalar):
@@ -84,31 +81,33 @@ def _plain(value: Any, depth: int) -> Any:
         return {key: _plain(item, depth + 1) for key, item in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    way_out = "Keep functions, arrays and other objects out of configs."
+    way_out = "Use numbers, texts, lists, mappings or schedules instead."
     return checks.fail("an argument in a config", "plain data", value, way_out)
 
 
 def from_config(config: Any, horizon: Horizon | None = None) -> ScheduledScalar | Any:
-    """Make a scalar, a group or a plan of plain data.
+    """Make a scalar, a group or phases from plain data.
 
-    The data is what ``to_config`` returns: ``{"name": "CosineAnnealing", "start": 0.1}``,
-    whose arguments may be such data again. It may also be a text for ``parse``, a number,
-    mlx-lm's ``lr_schedule`` (``{"name": "cosine_decay", "arguments": [1e-5, 1000],
-    "warmup": 100}``) with a ``horizon``, or mlx-lm's whole config, which stands for its
-    learning rate. The horizon of that is ``iters // grad_accumulation_steps``: mlx-lm's
-    schedules count the steps of the optimizer. Its ``lr_schedule`` may also be any other
-    data of these kinds.
+    The data is what ``to_config`` returns, such as ``{"name": "CosineAnnealing", "start":
+    0.1}``, where arguments may be nested data. It may also be
+
+    - a text for ``parse``, or a number;
+    - mlx-lm's ``lr_schedule`` with a ``horizon``: ``{"name": "cosine_decay", "arguments":
+      [1e-5, 1000], "warmup": 100}``;
+    - a whole config of mlx-lm, which gives its learning rate. Its ``lr_schedule`` may be any
+      data in this list, and its horizon is ``iters // grad_accumulation_steps``, as mlx-lm's
+      schedules count optimizer steps.
 
     Args:
         config: The data.
-        horizon: The run, whose steps mlx-lm's schedules count. Default: ``None``.
+        horizon: The length of the run, for mlx-lm's schedules. Default: ``None``.
 
     Returns:
-        A scalar; or a ``ScalarGroup`` or ``Phases``, if the data is of one.
+        A scalar, or a ``ScalarGroup`` or ``Phases`` if the data describes one.
 
     Raises:
-        ValueError: The data is something else, a name is unknown, an argument is out of
-            its range, or a schedule of mlx-lm has no horizon.
+        ValueError: The data has another form, a name is unknown, an argument is out of its
+            range, or the horizon of an mlx-lm schedule is missing.
         TypeError: The data or an argument is of the wrong type.
 
     Example:
@@ -126,7 +125,7 @@ def from_config(config: Any, horizon: Horizon | None = None) -> ScheduledScalar 
     if isinstance(config, (int, float)) and not isinstance(config, bool):
         return Constant(config)
     if not isinstance(config, Mapping):
-        way_out = "Pass what to_config returned."
+        way_out = "Pass the result of to_config."
         checks.fail("config", "a mapping, a text or a number", config, way_out, wrong_type=True)
     if "lr_schedule" in config:
         return _rate(config, horizon)
@@ -135,12 +134,12 @@ def from_config(config: Any, horizon: Horizon | None = None) -> ScheduledScalar 
     made = _value(config, 0, count())
     if not isinstance(made, (ScheduledScalar, ScalarGroup, Phases)):
         known = "'name', 'operation', 'group' or 'phases'"
-        checks.fail("config", f"a mapping with {known}", made, "Pass what to_config returned.")
+        checks.fail("config", f"a mapping with {known}", made, "Pass the result of to_config.")
     return made
 
 
 def _rate(config: Mapping[str, Any], horizon: Horizon | None) -> Made:
-    """Return the learning rate of mlx-lm's whole config."""
+    """Return the learning rate of a whole config of mlx-lm."""
     block = config["lr_schedule"]
     if block is None and "learning_rate" in config:
         block = config["learning_rate"]
@@ -151,9 +150,9 @@ def _rate(config: Mapping[str, Any], horizon: Horizon | None) -> Made:
 
 
 def _value(value: Any, depth: int, seen: Iterator[int]) -> Any:
-    """Return what plain data stands for."""
+    """Make what plain data describes."""
     if next(seen) > LARGEST:
-        checks.fail("config", f"at most {LARGEST} items", "more", "Write a shorter one.")
+        checks.fail("config", f"at most {LARGEST} items", "more", "Shorten it.")
     if depth > DEEPEST:
         checks.fail("config", f"nested at most {DEEPEST} deep", "more", "Simplify it.")
     if isinstance(value, (list, tuple)):
@@ -162,7 +161,7 @@ def _value(value: Any, depth: int, seen: Iterator[int]) -> Any:
         return value
     for key in value:
         if not isinstance(key, str):
-            checks.fail("a key in a config", "a string", key, "Pass what to_config returned.")
+            checks.fail("a key in a config", "a string", key, "Pass the result of to_config.")
     inside = {key: _value(item, depth + 1, seen) for key, item in value.items()}
     if isinstance(inside.get("name"), str):
         name = inside.pop("name")
@@ -180,7 +179,7 @@ def _group(group: Any) -> ScalarGroup:
 def _scalar(value: Any) -> ScheduledScalar:
     made: Any = from_config(value) if isinstance(value, (str, int, float)) else value
     if not isinstance(made, ScheduledScalar):
-        checks.fail("an item of a config", "a schedule", made, "Pass what to_config returned.")
+        checks.fail("an item of a config", "a schedule", made, "Pass the result of to_config.")
     return made
 
 
@@ -202,7 +201,7 @@ def _operation(operation: Any, operands: Any) -> ScheduledScalar:
     if operation == "astype":
         if len(given) != 2 or given[1] not in ("float32", "float16", "bfloat16"):
             rule = "a schedule and 'float32', 'float16' or 'bfloat16'"
-            checks.fail("operands in the config", rule, given, "Pass what to_config returned.")
+            checks.fail("operands in the config", rule, given, "Pass the result of to_config.")
         return _scalar(given[0]).astype(getattr(mx, given[1]))
     expected = OPERATIONS[operation].operands
     numbers = [
@@ -211,7 +210,7 @@ def _operation(operation: Any, operands: Any) -> ScheduledScalar:
     ]
     if len(given) != expected or not any(isinstance(one, ScheduledScalar) for one in given):
         rule = f"{expected} schedules or numbers, at least one schedule"
-        checks.fail("operands in the config", rule, given, "Pass what to_config returned.")
+        checks.fail("operands in the config", rule, given, "Pass the result of to_config.")
     return Expression(OPERATIONS[operation], *numbers)
 
 
@@ -220,4 +219,4 @@ KINDS: dict[tuple[str, ...], Callable[..., Any]] = {
     ("operands", "operation"): _operation,
     ("phases",): _phases,
 }
-"""What makes something of a mapping with these keys, and no name."""
+"""The functions for mappings without a name, by their sorted keys."""

@@ -1,4 +1,4 @@
-"""Plain data from files: JSON, TOML and YAML."""
+"""Reading plain data from JSON, TOML and YAML files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .. import checks
 
 LARGEST_FILE = 1_000_000
 EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
-"""A number with an exponent, whether or not it has a point."""
+"""A number with an exponent, with or without a decimal point."""
 
 
 def read(path: Path) -> Any:
     """Read plain data from a file."""
     if path.suffix not in (".json", ".toml", ".yaml", ".yml"):
-        checks.fail("FILE", "a .json, .toml or .yaml file", str(path), "Rename it.")
-    with path.open("rb") as file:  # a device may never end
+        checks.fail("FILE", "a .json, .toml or .yaml file", str(path), "Rename or convert it.")
+    with path.open("rb") as file:  # limited, because a device may be endless
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
-        checks.fail("FILE", f"at most {LARGEST_FILE} bytes", str(path), "Write a shorter one.")
+        checks.fail("FILE", f"at most {LARGEST_FILE} bytes", str(path), "Shorten it.")
     text = content.decode("utf-8")
     readers: dict[str, Callable[[str], Any]] = {".json": json.loads, ".toml": _toml}
     return readers.get(path.suffix, _yaml)(text)
@@ -32,10 +32,10 @@ def _yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise ImportError("YAML needs PyYAML: pip install pyyaml") from error
+        raise ImportError("YAML files need PyYAML: pip install pyyaml") from error
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """A loader that reads 1e-5 as a number, as mlx-lm's does; in YAML 1.1 it is a text."""
+        """A loader that reads 1e-5 as a number, as in mlx-lm; in YAML 1.1 it is a text."""
 
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
     try:
@@ -50,4 +50,4 @@ def _toml(text: str) -> Any:
 
         return import_module("tomllib").loads(text)
     except ImportError as error:
-        raise ImportError("TOML needs Python 3.11; write JSON instead") from error
+        raise ImportError("TOML files need Python 3.11 or newer. Use JSON instead.") from error

@@ -1,4 +1,4 @@
-"""Command-line flags for a learning rate: those of SambaFlow's trainers."""
+"""Command-line flags for a learning rate, as in SambaFlow's trainers."""
 
 from __future__ import annotations
 
@@ -19,27 +19,31 @@ from .registry import REGISTERED
 
 STEP = "step_schedule"
 FLAGS: dict[str, tuple[Any, Any, str]] = {
-    # The type, the default, and what it is.
+    # type, default, help
     "learning_rate": (float, 1e-3, "the highest learning rate"),
-    "lr_schedule": (str, "fixed_lr", "a name, or an expression such as 'CosineAnnealing(1e-3)'"),
+    "lr_schedule": (str, "fixed_lr", "a name or an expression such as 'CosineAnnealing(1e-3)'"),
     "warmup_steps": (int, 0, "steps of the linear warm-up from 0"),
     "max_steps": (int, None, "steps of the whole run"),
-    "end_lr_ratio": (float, None, "the last learning rate, as a part of the highest"),
-    "decay_steps": (int, None, "steps between two decays, or of the decay at the end"),
+    "end_lr_ratio": (float, None, "the last learning rate, as a fraction of the highest"),
+    "decay_steps": (int, None, "steps between two decays, or steps of the decay at the end"),
     "decay_gamma": (float, None, "the factor of a decay"),
-    "steps_this_run": (int, None, "steps until this process stops; the schedule goes on later"),
+    "steps_this_run": (
+        int,
+        None,
+        "steps until this process stops; --max_steps sets the schedule",
+    ),
 }
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the flags of a learning rate schedule to a parser.
 
-    They are ``--learning_rate`` (default 0.001), ``--lr_schedule`` (default "fixed_lr"),
-    ``--warmup_steps`` (0), ``--max_steps``, ``--end_lr_ratio``, ``--decay_steps``,
-    ``--decay_gamma`` and ``--steps_this_run``. ``parser.set_defaults`` changes defaults.
+    The flags are ``--learning_rate`` (default 0.001), ``--lr_schedule`` (default "fixed_lr"),
+    ``--warmup_steps`` (default 0), ``--max_steps``, ``--end_lr_ratio``, ``--decay_steps``,
+    ``--decay_gamma`` and ``--steps_this_run``. ``parser.set_defaults`` changes the defaults.
 
     Args:
-        parser: An ``argparse.ArgumentParser``, or a group of its arguments.
+        parser: An ``argparse.ArgumentParser`` or an argument group.
 
     Raises:
         TypeError: ``parser`` has no ``add_argument``.
@@ -62,17 +66,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def from_arguments(arguments: Namespace) -> ScheduledScalar:
-    """Make the learning rate that flags ask for.
+    """Make the learning rate from the flags of ``add_arguments``.
 
-    ``--lr_schedule`` is a name of ``from_name`` ("cosine", "fixed_lr",
-    "cosine_schedule_with_warmup", "polynomial_decay_schedule_with_warmup", ...), or
-    "step_schedule", which multiplies by ``--decay_gamma`` after every ``--decay_steps``;
-    a registered name; or an expression for ``parse``, which needs no other flag. Its
-    progress is that of the whole run, step / ``max_steps``, whatever ``--steps_this_run``
-    is: a run that was stopped goes on where it was.
+    ``--lr_schedule`` is one of
+
+    - a name of ``from_name``, such as "cosine", "fixed_lr", "cosine_schedule_with_warmup" or
+      "polynomial_decay_schedule_with_warmup";
+    - "step_schedule", which multiplies by ``--decay_gamma`` after every ``--decay_steps``;
+    - a registered name;
+    - an expression for ``parse``, which needs no other flag.
+
+    The progress is step / ``max_steps``, whatever ``--steps_this_run`` is, so that a run that
+    was stopped continues its schedule.
 
     Args:
-        arguments: What ``parse_args`` returned, of a parser with ``add_arguments``.
+        arguments: The result of ``parse_args`` of a parser with these flags.
 
     Raises:
         ValueError: A flag is missing or out of its range, or the name is unknown.
@@ -96,7 +104,7 @@ def from_arguments(arguments: Namespace) -> ScheduledScalar:
     if not isinstance(name, str) or (name != STEP and name not in NAMES):
         return _expression(name)
     if values["max_steps"] is None and name not in ("constant", "fixed_lr"):
-        checks.fail("--max_steps", f"given for {name}", None, "Pass the steps of the run.")
+        checks.fail("--max_steps", f"given for {name}", None, "Pass the length of the run.")
     total = 1 if values["max_steps"] is None else checks.count("--max_steps", values["max_steps"])
     horizon = Horizon(total)
     warmup = checks.count("--warmup_steps", values["warmup_steps"], least=0)
@@ -121,7 +129,7 @@ def _step_schedule(values: dict[str, Any], horizon: Horizon, warmup: int) -> Sch
     peak = checks.positive("--learning_rate", values["learning_rate"])
     if not 0 <= warmup < horizon.total_steps:
         rule = f"below --max_steps, {horizon.total_steps}"
-        checks.fail("--warmup_steps", rule, warmup, "Lower it, or train longer.")
+        checks.fail("--warmup_steps", rule, warmup, "Lower it or raise --max_steps.")
     remaining = horizon.total_steps - warmup
     decayed = StepDecay(peak, gamma, every / remaining) if every < remaining else Constant(peak)
     return Warmup(decayed, horizon.fraction(steps=warmup)) if warmup else decayed
@@ -146,6 +154,6 @@ def _expression(text: Any) -> ScheduledScalar:
 
 def _scalar(made: Any) -> ScheduledScalar:
     if not isinstance(made, ScheduledScalar):
-        way_out = "Write one such as CosineAnnealing(1e-3)."
-        checks.fail("--lr_schedule", "that of a scheduled scalar", made, way_out)
+        way_out = "Write a schedule such as CosineAnnealing(1e-3)."
+        checks.fail("--lr_schedule", "a scheduled scalar", made, way_out)
     return made

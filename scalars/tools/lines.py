@@ -1,4 +1,4 @@
-"""What is drawn of scalars in any picture: lines, marks and ranges by name, over one x axis."""
+"""The data of every plot: lines, marks and ranges of scalars by name over one x axis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Marks = Sequence[tuple[float, str]]
 
 
 class Curve(NamedTuple):
-    """What is drawn of a scalar: lines, places on the x axis, and what to know of its values."""
+    """The plot of a scalar: its lines, marks on the x axis, and a note on its values."""
 
     lines: list[Line]
     marks: Marks = ()
@@ -32,7 +32,7 @@ class Curve(NamedTuple):
 
     @property
     def range(self) -> str:
-        """The least and the largest value, as a text."""
+        """The smallest and the largest value, as a text."""
         if not self.lines:
             return "no finite number"
         low, high = extent(self.lines)
@@ -43,7 +43,7 @@ class Curve(NamedTuple):
 def curves_of(
     scalars: Any, horizon: Horizon | None = None, unit: str | None = None
 ) -> tuple[dict[str, Curve], str]:
-    """Return what to draw of scalars by name, and the label of the x axis."""
+    """Return the curves of scalars by name, and the label of the x axis."""
     named = named_scalars(scalars)
     scale, label = x_axis(horizon, unit)
     phases = scalars.boundaries if isinstance(scalars, Phases) else ()
@@ -57,19 +57,19 @@ def curves_of(
 
 
 def recorded(points: Iterable[tuple[Any, Any]]) -> list[Line]:
-    """Return points as lines, cut where a value is not finite, and where it jumps.
+    """Connect points to lines, which are split at values that are not finite and at jumps.
 
-    A change is a jump if it is far larger than the three before it and the three after it:
-    among noise, such as that of a loss, there is none.
+    A change is a jump if it is far larger than the three changes before and after it. So a noisy
+    curve, such as a loss, is not split.
     """
     known = [(at, value) for at, value in points if at is not None and value is not None]
     return [part for line in _cut(known, math.isfinite) for part in _parts(line)]
 
 
 def above_0(lines: Iterable[Line]) -> list[Line]:
-    """Return what can be seen of lines on a logarithmic axis.
+    """Return the parts of lines above 0, for a logarithmic axis.
 
-    Where a line begins or ends with a fall to 0, the last point may be above it by rounding.
+    If a line begins or ends at 0, rounding may leave its end slightly above 0. It is removed.
     """
     kept = [part for line in lines for part in _cut(line, lambda value: value > 0)]
     for line in kept:
@@ -80,7 +80,7 @@ def above_0(lines: Iterable[Line]) -> list[Line]:
 
 
 def _cut(line: Iterable[Point], keep: Callable[[float], bool]) -> list[Line]:
-    """Return the parts of a line whose values are to be kept."""
+    """Split a line into the parts whose values are kept."""
     parts: list[Line] = [[]]
     for point in line:
         if keep(point[1]):
@@ -103,7 +103,7 @@ def _parts(line: Line) -> Iterator[Line]:
 
 
 def named_scalars(scalars: Any) -> dict[str, ScheduledScalar]:
-    """Return the scalars by name; one alone is named by the call that makes it."""
+    """Return the scalars by name; a single scalar is named by its ``repr``."""
     if isinstance(scalars, Phases):
         return dict(scalars.group)
     if isinstance(scalars, ScheduledScalar):
@@ -121,7 +121,7 @@ def named_scalars(scalars: Any) -> dict[str, ScheduledScalar]:
 
 
 def x_axis(horizon: Horizon | None, unit: str | None) -> tuple[float, str]:
-    """Return the length of a run in a unit, and the label of the axis."""
+    """Return the length of a run in a unit, and the label of the x axis."""
     if horizon is not None and not isinstance(horizon, Horizon):
         way_out = "Write Horizon(total_steps)."
         checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
@@ -136,13 +136,13 @@ def x_axis(horizon: Horizon | None, unit: str | None) -> tuple[float, str]:
     if unit == "steps":
         return float(horizon.total_steps), "step"
     if per_epoch is None:
-        way_out = "Pass Horizon(total_steps, steps_per_epoch)."
+        way_out = "Pass Horizon(total_steps, steps_per_epoch=...)."
         checks.fail("unit", "'steps' without steps_per_epoch", unit, way_out)
     return horizon.total_steps / per_epoch, "epoch"
 
 
 def marks_of(scalar: ScheduledScalar, phases: Iterable[float] = ()) -> Marks:
-    """Return where something ends and something begins, and what, each place once."""
+    """Return the boundaries between the parts of a scalar with their labels, each place once."""
     marks = _marks(scalar, 0.0, 1.0)
     marks += [(at, f"phase {i}") for i, at in enumerate(phases, start=2)]
     named: dict[float, str] = {}
@@ -164,7 +164,7 @@ def _marks(scalar: ScheduledScalar, begin: float, end: float) -> list[tuple[floa
 
 
 def _spans(leaf: ScheduledScalar) -> Iterator[tuple[float, float, Any, str]]:
-    """Yield where the spans of a schedule begin and end, what runs in each, and what ends there."""
+    """Yield begin, end, schedule and the label of the end for each span of a schedule."""
     if isinstance(leaf, Warmup):
         yield 0.0, leaf.fraction, None, WARMUP
         yield leaf.fraction, 1.0, leaf.schedule, ""

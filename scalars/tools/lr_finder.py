@@ -1,4 +1,4 @@
-"""The learning rate range test: which rate to begin with."""
+"""The learning rate range test, which suggests a learning rate."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SUGGESTIONS = ("valley", "steepest", "minimum")
 DIVERGED = 4.0
-"""How many times its least value the smoothed loss may be before the test stops."""
+"""The test stops when the smoothed loss exceeds its minimum by this factor."""
 FEW_BATCHES = """\
-The batches of the learning rate test came to an end after {tried} of {steps} rates: the \
-higher ones were not tried. Pass a list or a data set, which can be iterated again, or lower \
+The batches of the learning rate test came to an end after {tried} of {steps} rates, so the \
+higher rates were not tried. Pass a list or a data set, which can be iterated again, or lower \
 steps."""
 
 
 @dataclass(frozen=True)
 class LearningRateTest:
-    """The rates that were tried, the losses at them, and what they suggest.
+    """The result of a learning rate range test: rates, losses and suggested rates.
 
-    The suggestions are those of fast.ai. They look at the smoothed losses, but for the
-    first tenth and the last five, where there are enough of them.
+    The suggestions are those of fast.ai. They use the smoothed losses and, if there are at
+    least 20, leave out the first tenth and the last five.
 
     Args:
-        learning_rates: The rates, increasing.
-        losses: The loss at each of them, before the step that it was tried in.
-        smoothed: The average of the losses up to each of them.
+        learning_rates: The rates that were tried, increasing.
+        losses: The loss at each rate, before the step with it.
+        smoothed: The running average of the losses at each rate.
 
     Raises:
         ImportError: ``plot`` is called, and matplotlib is not installed.
@@ -59,7 +59,7 @@ class LearningRateTest:
 
     @property
     def valley(self) -> float:
-        """The rate half-way along the longest fall of the loss: careful."""
+        """The rate half-way along the longest descent of the loss, a cautious choice."""
         rates, losses = self._middle()
         lengths = [1] * len(losses)
         for i, loss in enumerate(losses):
@@ -72,19 +72,19 @@ class LearningRateTest:
 
     @property
     def steepest(self) -> float:
-        """The rate where the loss falls fastest over the logarithm of the rate."""
+        """The rate at which the loss falls fastest over the logarithm of the rate."""
         rates, losses = self._middle()
         slopes = [after - before for before, after in pairwise(losses)]
         return rates[slopes.index(min(slopes))]
 
     @property
     def minimum(self) -> float:
-        """A tenth of the rate where the loss is least."""
+        """A tenth of the rate at which the loss is smallest."""
         rates, losses = self._middle()
         return rates[losses.index(min(losses))] / 10
 
     def __repr__(self) -> str:
-        """Return what was tried, and the suggestions."""
+        """Return the range of the rates and the suggestions."""
         rates = self.learning_rates
         found = [f"{name} {getattr(self, name):.2g}" for name in SUGGESTIONS]
         tried = f"{len(rates)} rates from {rates[0]:.2g} to {rates[-1]:.2g}"
@@ -96,10 +96,10 @@ class LearningRateTest:
         return self.learning_rates[kept], self.smoothed[kept]
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the losses over the rates with the suggestions; return the matplotlib axes.
+        """Plot the losses over the rates with the suggestions, and return the matplotlib axes.
 
         Args:
-            ax: The axes to draw in. Default: ``None``, new ones.
+            ax: The axes to draw in. Default: ``None``, new axes.
 
         Raises:
             ImportError: matplotlib is not installed.
@@ -122,38 +122,38 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
     smoothing: float = 0.98,
     compile: bool = False,
 ) -> LearningRateTest:
-    r"""Train with a rate that grows from step to step, and see where the loss falls [1].
+    r"""Run the learning rate range test: train with a rate that grows at every step [1].
 
     .. math:: r_t = s \left(\frac{e}{s}\right)^{t / (T - 1)}, \quad t = 0, ..., T - 1
 
-    It stops when the loss is not finite, or, smoothed, above four times its least value.
-    Then everything is put back, also after an error: the parameters and other arrays of
-    the model, the mode of its modules, the optimizer with its state and MLX's random
-    numbers. A rate that is a scalar, or several rates of a ``MultiOptimizer``, are
-    replaced by the one that is tried. On several ranks, which must all call it, losses and
-    gradients are averaged: all try the same rates, and stop after the same one, at the latest
-    where the batches of one of them end. On a terminal, a line shows how far the test is.
+    The test stops when the loss is not finite, or when the smoothed loss exceeds four times
+    its minimum. Then everything is restored, also after an error: the parameters and other
+    arrays of the model, the mode of its modules, the optimizer with its state, and MLX's
+    random state. During the test, the tried rate replaces a scheduled rate and all rates of a
+    ``MultiOptimizer``. On several ranks, all of which must call it, losses and gradients are
+    averaged. All ranks try the same rates and stop together, at the latest when the batches of
+    one of them end. On a terminal, a line shows the progress of the test.
 
     Args:
         model: The model. It is in training mode during the test.
-        optimizer: Its optimizer.
-        loss_fn: The loss, called as ``loss_fn(model, *batch)``. Of a tuple, such as mlx-lm's
-            loss and number of tokens, it is the first item.
-        batches: Batches, such as tuples ``(x, y)``; what can be iterated again is, when
-            it is too short. There is a warning if they end before all rates are tried.
+        optimizer: The optimizer of the model.
+        loss_fn: The loss function, called as ``loss_fn(model, *batch)``. If it returns a tuple,
+            such as mlx-lm's loss and number of tokens, the first item is the loss.
+        batches: Batches, such as tuples ``(x, y)``. If there are too few, they are iterated
+            again if possible. A warning is given if they end before all rates are tried.
         start: The first rate s, above 0. Default: ``1e-7``.
         end: The last rate e, above ``start``. Default: ``10.0``.
         steps: The number of steps T, at least 2. Default: ``100``.
-        smoothing: The weight of the past in the smoothed loss, from 0 to below 1.
+        smoothing: The weight of past losses in the smoothed loss, at least 0 and below 1.
             Default: ``0.98``.
         compile: Whether the step is compiled. Default: ``False``.
 
     Returns:
-        The rates and losses, with ``valley``, ``steepest`` and ``minimum`` to begin
-        with, and ``plot()``.
+        The rates and losses, with the suggestions ``valley``, ``steepest`` and ``minimum``,
+        and ``plot()``.
 
     Raises:
-        ValueError: A number is out of its range, or there were fewer than two losses.
+        ValueError: A number is out of its range, or there are fewer than two finite losses.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -169,12 +169,12 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
         True
 
     [1]: Smith, L. N., 2017. Cyclical learning rates for training neural networks. WACV
-    2017. The suggestions: fast.ai's ``lr_find``.
+    2017. The suggestions are those of fast.ai's ``lr_find``.
     """
     _check(model, optimizer, loss_fn, batches)
     rates = _rates(start, end, checks.count("steps", steps, least=2))
     if not 0 <= checks.real("smoothing", smoothing) < 1:
-        checks.fail("smoothing", "from 0 to below 1", smoothing, "Pass a number such as 0.98.")
+        checks.fail("smoothing", "at least 0 and below 1", smoothing, "Pass a number such as 0.98.")
     checks.flag("compile", compile)
     with _put_back(model, optimizer):
         step = _step(model, optimizer, loss_fn, compile)
@@ -184,7 +184,7 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
     if over:
         words.warn(FEW_BATCHES.format(tried=len(tried), steps=steps))
     if len(losses) < 2:
-        way_out = "Pass more batches, or a lower start."
+        way_out = "Pass more batches or a lower start."
         checks.fail("the number of finite losses", "at least 2", losses, way_out)
     return LearningRateTest(tried, losses, smoothed)
 
@@ -210,7 +210,7 @@ def _rates(start: float, end: float, steps: int) -> list[float]:
 
 
 def _again(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """Yield the batches, again and again if they can be iterated again."""
+    """Yield the batches, repeatedly if they can be iterated again."""
     seen = True
     while seen:
         seen = False
@@ -220,7 +220,7 @@ def _again(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _on_all_ranks(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items as long as there is one on every rank."""
+    """Yield the items as long as every rank has one."""
     ranks = mx.distributed.init().size()
     while True:
         item = next(items, None)
@@ -233,7 +233,7 @@ def _on_all_ranks(items: Iterator[T]) -> Iterator[T]:
 def _step(
     model: nn.Module, optimizer: Optimizer, loss_fn: Callable[..., mx.array], compile: bool
 ) -> Callable[..., float]:
-    """Return a function that makes a step and returns the loss before it."""
+    """Return a function that makes a step and returns the loss before the step."""
     loss_and_grad = nn.value_and_grad(model, loss_fn)
     ranks = mx.distributed.init().size()
 
@@ -268,7 +268,7 @@ def _run(
     smoothing: float,
     steps: int,
 ) -> tuple[list[float], list[float], list[float], bool]:
-    """Return the rates, the losses, the smoothed ones, and whether the batches came to an end."""
+    """Return rates, losses and smoothed losses, and whether the batches came to an end."""
     tried: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
@@ -292,7 +292,7 @@ def _run(
 
 @contextmanager
 def _put_back(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
-    """Put everything back in the end; no rate is scheduled until then."""
+    """Restore everything at the end; until then no rate is scheduled."""
     modules: list[Any] = model.modules()  # type: ignore[no-untyped-call]
     modes = [(module, module._training) for module in modules]
     optimizers: list[Any] = list(members(optimizer))
@@ -316,7 +316,7 @@ def _put_back(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
 
 
 def _containers(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every dict and list in a tree, modules too, with what is in it."""
+    """Yield every dict, list and module in a tree, with a copy of its contents."""
     if isinstance(value, (dict, list)):
         yield value, value.copy() if isinstance(value, list) else dict(value)
         for item in value.values() if isinstance(value, dict) else value:
@@ -330,5 +330,5 @@ def _refill(container: Any, contents: Any) -> None:
     if isinstance(container, list):
         container[:] = contents
     else:
-        dict.clear(container)  # a module has an update of its own
+        dict.clear(container)  # nn.Module overrides update
         dict.update(container, contents)

@@ -1,4 +1,4 @@
-"""Schedules by name: Hugging Face's and SambaFlow's."""
+"""Schedules by the names of Hugging Face and SambaFlow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..training.horizon import Horizon
 
 
 class _Run:
-    """What all of the makers below are given: the peak, the warm-up and the end."""
+    """The peak, warm-up and end of a run, which all makers below take."""
 
     def __init__(
         self, peak: float, horizon: Horizon, warmup_steps: float, end: float | None
@@ -26,7 +26,7 @@ class _Run:
         self.warmup_steps = warmup_steps
 
     def end_or(self, ratio: float) -> float:
-        """Return the end value: what was asked for, or this part of the peak."""
+        """Return the given end value, or else this fraction of the peak."""
         return self.peak * ratio if self.end is None else self.end
 
     def warm(self, schedule: Schedule | float) -> Schedule:
@@ -74,13 +74,13 @@ def _inverse_sqrt(run: _Run, timescale: float | None = None) -> Schedule:
 
 def _cosine_with_min_lr(run: _Run) -> Schedule:
     if run.end is None:
-        way_out = "Pass the least rate as a part of the peak: end_ratio=0.1."
+        way_out = "Pass the smallest rate as a fraction of the peak: end_ratio=0.1."
         checks.fail("end_ratio", "given for this name", None, way_out)
     return _cosine(run)
 
 
 def _cosine_warmup_with_min_lr(run: _Run) -> Schedule:
-    # A step ahead of the others: it starts at peak / warmup_steps and ends at the last step.
+    # One step ahead of the others: it starts at peak / warmup_steps and ends at the last step.
     _cosine_with_min_lr(run)
     total, warmup, end = run.horizon.total_steps, run.warmup_steps, run.end_or(0.0)
     parts: list[Schedule | float] = [CosineAnnealing(run.peak, end), end]
@@ -115,7 +115,7 @@ def _greedy(run: _Run, **options: Any) -> Schedule:
     return run.warm(greedy) if run.warmup else greedy
 
 
-# from_name asks a maker what it takes.
+# from_name reads the options of a maker from its signature.
 _greedy.__signature__ = inspect.signature(Greedy)  # type: ignore[attr-defined]
 
 
@@ -148,11 +148,11 @@ def from_name(
     end_ratio: float | None = None,
     **options: Any,
 ) -> Schedule:
-    """Make the schedule that Hugging Face or SambaFlow calls by a name.
+    """Make a schedule by its name in Hugging Face or SambaFlow.
 
-    Steps are turned into fractions of the run; a ``Horizon`` says how. The values at
-    every step are those of the library, whose defaults are kept: most end at 0,
-    "polynomial" at 1e-7, "cosine_schedule_with_warmup" at a tenth of the peak.
+    Steps are converted to fractions of the run by a ``Horizon``. The values at every step and
+    the defaults are those of the library: most schedules end at 0, "polynomial" at 1e-7 and
+    "cosine_schedule_with_warmup" at a tenth of the peak.
 
     Args:
         name: "constant", "constant_with_warmup", "linear", "cosine",
@@ -161,18 +161,18 @@ def from_name(
             "reduce_lr_on_plateau", "greedy" (call ``observe(metric)``); or SambaFlow's
             "fixed_lr", "cosine_schedule_with_warmup",
             "polynomial_decay_schedule_with_warmup".
-        peak: The highest value: the learning rate.
-        total_steps: The steps of the run, or its ``Horizon``.
-        warmup_steps: The steps of the linear warm-up from 0. Default: ``0``.
-        end_ratio: The value at the end, as a part of the peak. Default: ``None``, that
-            of the library.
-        options: What else the schedule takes: ``num_cycles`` (restarts), ``power``
-            (polynomial), ``timescale`` (inverse square root), ``decay_steps`` and
-            ``curve`` (warm-up, stable, decay), those of ``ReduceOnPlateau`` and ``Greedy``.
+        peak: The highest value, usually the learning rate.
+        total_steps: The number of steps in the run, or its ``Horizon``.
+        warmup_steps: The number of steps of the linear warm-up from 0. Default: ``0``.
+        end_ratio: The value at the end, as a fraction of the peak. Default: ``None``, the
+            default of the library.
+        options: Further options of the schedule: ``num_cycles`` (restarts), ``power``
+            (polynomial), ``timescale`` (inverse square root), ``decay_steps`` and ``curve``
+            (warmup_stable_decay), and those of ``ReduceOnPlateau`` and ``Greedy``.
 
     Raises:
-        ValueError: There is no such name, a number is out of its range, an option is
-            unknown or missing, or a warm-up is given to a name that has none.
+        ValueError: The name is unknown, a number is out of its range, an option is unknown or
+            missing, or the schedule has no warm-up.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -189,7 +189,7 @@ def from_name(
     for option in options:
         if option not in names:
             rule = f"one that {name!r} takes: {', '.join(names) or 'it takes none'}"
-            checks.fail("an option", rule, option, "Leave it out.")
+            checks.fail("an option", rule, option, "Remove it.")
     for parameter in known:
         if parameter.default is parameter.empty and parameter.name not in options:
             checks.fail(parameter.name, f"given for {name!r}", None, "Pass a number of steps.")

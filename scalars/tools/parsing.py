@@ -1,4 +1,4 @@
-"""Scalars from text: the language that ``repr`` writes."""
+"""Making scalars from text, in the form that ``repr`` gives."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ BINARY = {
 
 
 def parse(text: str) -> ScheduledScalar | Any:
-    """Make a scalar of a text such as its ``repr``, and run no other code.
+    """Make a scalar from a text such as its ``repr``, without running other code.
 
-    The text is a call such as ``Warmup(CosineAnnealing(1e-3), 0.1)``, arithmetic between
-    calls and numbers, ``abs``, ``clip``, ``maximum``, ``minimum``, ``exp``, ``log``, ``sqrt``,
-    ``sin``, ``cos``, ``tanh``, ``floor``, or the call of a ``ScalarGroup`` or of ``Phases``.
-    The names are those of the schedules and the registered ones. A number alone is a
+    The text may contain calls such as ``Warmup(CosineAnnealing(1e-3), 0.1)``, with the names
+    of schedules and registered names, arithmetic with calls and numbers, and ``abs``, ``clip``,
+    ``maximum``, ``minimum``, ``exp``, ``log``, ``sqrt``, ``sin``, ``cos``, ``tanh`` and
+    ``floor``. It may also be a call of ``ScalarGroup`` or ``Phases``. A number gives a
     ``Constant``.
 
     Args:
         text: The text, at most 20,000 characters, nested at most 50 deep.
 
     Returns:
-        A scalar; or a ``ScalarGroup`` or ``Phases``, if the text is a call of one.
+        A scalar, or a ``ScalarGroup`` or ``Phases`` if the text is a call of one.
 
     Raises:
-        ValueError: The text is something else, a name is unknown, or an argument is out
-            of its range.
+        ValueError: The text has another form, a name is unknown, or an argument is out of
+            its range.
         TypeError: ``text`` is not a string, or an argument is of the wrong type.
 
     Example:
@@ -54,33 +54,33 @@ def parse(text: str) -> ScheduledScalar | Any:
         Warmup(schedule=CosineAnnealing(start=0.001), fraction=0.1) * 0.5
     """
     if not isinstance(text, str):
-        way_out = 'Pass one such as "CosineAnnealing(1e-3)".'
+        way_out = 'Pass a text such as "CosineAnnealing(1e-3)".'
         checks.fail("text", "a string", text, way_out, wrong_type=True)
     if len(text) > LONGEST:
         rule = f"at most {LONGEST} characters"
-        checks.fail("text", rule, f"{len(text)} characters", "Write a shorter one.")
+        checks.fail("text", rule, f"{len(text)} characters", "Shorten it.")
     made = _value(_tree(text), 0)
     if isinstance(made, (ScheduledScalar, ScalarGroup, Phases)):
         return made
     if isinstance(made, (int, float)) and not isinstance(made, bool):
         return Constant(made)
-    return checks.fail("text", "a schedule", text, "Write one such as Linear(0.1, 0.0).")
+    return checks.fail("text", "a schedule", text, "Write a call such as Linear(0.1, 0.0).")
 
 
 def _tree(text: str) -> ast.expr:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns of texts that are wrong anyway
+        warnings.simplefilter("ignore")  # Python warns about some texts that are rejected below
         try:
             return ast.parse(text.strip(), mode="eval").body
         except SyntaxError as error:
             reason = f"{error.msg} at column {error.offset}"
         except (ValueError, RecursionError, MemoryError) as error:
             reason = str(error) or "nested too deeply"
-    return checks.fail("text", f"an expression: {reason}", text, "Write what repr(scalar) shows.")
+    return checks.fail("text", f"an expression: {reason}", text, "Write it as repr(scalar) does.")
 
 
 def _value(node: ast.expr, depth: int) -> Any:
-    """Return what a node stands for."""
+    """Evaluate a node."""
     if depth > DEEPEST:
         checks.fail("text", f"nested at most {DEEPEST} deep", f"more{_at(node)}", "Simplify it.")
     make: Maker = MAKERS.get(type(node), _refused)
@@ -93,11 +93,11 @@ def _at(node: ast.expr) -> str:
 
 def _refused(node: ast.expr, _: int) -> Any:
     if isinstance(node, ast.Name) and node.id in registry.factories():
-        way_out = f"Write {node.id}(...); 'scalars list' shows the arguments."
-        checks.fail(f"the name{_at(node)}", "given its arguments", node.id, way_out)
+        way_out = f"Write {node.id}(...). Run 'scalars list' to see its arguments."
+        checks.fail(f"the name{_at(node)}", "called with its arguments", node.id, way_out)
     what = type(node.func if isinstance(node, ast.Call) else node).__name__
     rule = "made of calls by name, numbers, texts, lists and arithmetic"
-    return checks.fail(f"text{_at(node)}", rule, what, "Write what repr(scalar) shows.")
+    return checks.fail(f"text{_at(node)}", rule, what, "Write it as repr(scalar) does.")
 
 
 def _constant(node: Any, depth: int) -> Any:
@@ -140,7 +140,7 @@ def _binary(node: Any, depth: int) -> Any:
     name = BINARY[type(node.op)]
     left, right = _number(node.left, depth), _number(node.right, depth)
     if name == "power" and not isinstance(left + right, ScheduledScalar):
-        left, right = float(left), float(right)  # of whole numbers it may be without end
+        left, right = float(left), float(right)  # a power of large integers could take forever
     try:
         result = OPERATIONS[name].function(left, right)
     except ArithmeticError as error:
@@ -160,7 +160,7 @@ MAKERS: dict[type[ast.expr], Maker] = {
 
 
 def _number(node: ast.expr, depth: int) -> Any:
-    """Return an operand: a scalar or a finite number."""
+    """Return an operand, which is a scalar or a finite number."""
     value = _value(node, depth)
     if isinstance(value, ScheduledScalar):
         return value

@@ -1,4 +1,4 @@
-"""The table of what other libraries call their schedules: what is written there, and here."""
+"""The table of schedules in other libraries and what to write here instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Row = tuple[str, str, str]
 
 
 def rows() -> list[Row]:
-    """Return (library, call there, call here) from the table in ``help(scalars.schedules)``."""
+    """Return (library, call there, call here) rows from ``help(scalars.schedules)``."""
     from .. import schedules
 
     lines = (schedules.__doc__ or "").splitlines()
@@ -20,12 +20,12 @@ def rows() -> list[Row]:
 
 
 def matching(words: str) -> list[Row]:
-    """Return the rows that have every word in the library or in the call there, in any case."""
+    """Return the rows whose library or call there contains every word, ignoring case."""
     table = rows()
     wanted = words.lower().split()
     found = [row for row in table if all(word in f"{row[0]} {row[1]}".lower() for word in wanted)]
     if not found:
         libraries = ", ".join(dict.fromkeys(library for library, _, _ in table))
-        way_out = f"The libraries are {libraries}."
+        way_out = f"Choose from the libraries {libraries}."
         checks.fail("the words", "part of a library and of one of its calls", words, way_out)
     return found

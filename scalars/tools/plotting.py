@@ -1,4 +1,4 @@
-"""Pictures of scalars: before training, and of what was recorded."""
+"""Plots of scalars over a run, of recorded values and of learning rate tests."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def plot(  # noqa: PLR0913 - what is drawn, where and how
     log: bool = False,
     panels: bool = True,
 ) -> Axes:
-    """Draw the values of scalars over a whole run, and return the matplotlib axes.
+    """Plot the values of scalars over a whole run, and return the matplotlib axes.
 
-    Each scalar has a panel of its own, with its name and range, over one x axis. The ends of
-    warm-ups and the boundaries between phases are dotted lines. Where a value jumps there is
-    a gap, and what holds only from the end of the run on is a dot there. Nothing is changed.
-    An adaptive scalar is drawn as it would go on without another metric.
+    Each scalar has its own panel with its name and range, over a shared x axis. Dotted lines
+    mark the ends of warm-ups and the boundaries between phases. A jump is drawn as a gap, and
+    a value that is reached only at the end of the run as a dot. An adaptive scalar is drawn
+    as if it observed no further metric. The scalars do not change.
 
     Args:
         scalars: A scalar, a ``ScalarGroup`` or another mapping from name to scalar, or
             ``Phases``.
-        horizon: The run. Default: ``None``, which leaves progress from 0 to 1.
-        ax: The axes to draw everything in. Default: ``None``, new ones.
-        unit: What the x axis counts: "steps", "epochs" or "fraction". Default: ``None``,
-            epochs if the horizon has ``steps_per_epoch``, or else steps.
-        log: Whether the y axes are logarithmic; values up to 0 are left out then. A panel
-            with no other values stays linear. Default: ``False``.
-        panels: Whether each scalar has a panel of its own; or else all are in one, with a
-            legend. Default: ``True``.
+        horizon: The length of the run. Default: ``None``, the x axis shows progress.
+        ax: The axes to draw all scalars in. Default: ``None``, new axes.
+        unit: The unit of the x axis, "steps", "epochs" or "fraction". Default: ``None``, which
+            is epochs if the horizon has ``steps_per_epoch``, and else steps.
+        log: Whether the y axes are logarithmic, without the values up to 0. A panel that has
+            only such values stays linear. Default: ``False``.
+        panels: Whether each scalar has its own panel. If not, all share one with a legend.
+            Default: ``True``.
 
     Returns:
-        The axes of the last panel; ``plot(...).figure.axes`` are all of them. The picture is
-        the current one of matplotlib: ``pyplot.savefig(file)`` writes it.
+        The axes of the last panel. ``plot(...).figure.axes`` lists all axes. The figure is the
+        current one of matplotlib, so ``pyplot.savefig(file)`` saves it.
 
     Raises:
-        ValueError: There are no scalars, or the horizon does not know the unit.
+        ValueError: There are no scalars, or the horizon lacks what the unit needs.
         TypeError: An argument is of the wrong type.
         ImportError: matplotlib is not installed.
 
@@ -80,7 +80,7 @@ def draw(curves: Mapping[str, Curve], label: str, ax: Any, log: bool, panels: bo
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'mlx-scalars[plot]'") from error
     if ax is not None and not hasattr(ax, "axvline"):
-        way_out = "Pass what pyplot.subplots() returned, or leave it out."
+        way_out = "Pass axes from pyplot.subplots(), or leave out ax."
         checks.fail("ax", "matplotlib axes", ax, way_out, wrong_type=True)
     if ax is None and panels:
         ax = _draw_panels(pyplot, curves, log)
@@ -98,7 +98,7 @@ def draw(curves: Mapping[str, Curve], label: str, ax: Any, log: bool, panels: bo
 
 
 def _draw_panels(pyplot: Any, curves: Mapping[str, Curve], log: bool) -> Any:
-    """Draw each curve in a panel of its own, and return the axes of the last one."""
+    """Draw each curve in its own panel, and return the axes of the last one."""
     count = len(curves)
     size = (7, 0.8 + 1.4 * max(count, 2))
     figure, grid = pyplot.subplots(
@@ -115,11 +115,11 @@ def _draw_panels(pyplot: Any, curves: Mapping[str, Curve], log: bool) -> Any:
         elif count > 1 and ax.get_yscale() == "linear":
             ax.locator_params(axis="y", nbins=4, steps=[1, 2, 2.5, 5, 10])
         shown = "\n".join(_short(name, 74 - len(curve.range)))
-        pad = 17 if any(text for _, text in curve.marks) else 5  # points, for a row of texts
+        pad = 17 if any(text for _, text in curve.marks) else 5  # points, with room for labels
         ax.set_title(shown, loc="left", fontsize="medium", pad=pad, parse_math=False)
         ax.set_title(curve.range, loc="right", fontsize="small", alpha=0.7, pad=pad)
     if any(text for curve in curves.values() for _, text in curve.marks):
-        figure.get_layout_engine().execute(figure)  # the room for texts is known then
+        figure.get_layout_engine().execute(figure)  # computes the room for the labels
     for ax, curve in zip(grid[:, 0], curves.values(), strict=True):
         _mark(ax, curve.marks)
     return ax
@@ -131,12 +131,12 @@ def draw_rates(
     suggestions: Mapping[str, float],
     ax: Any,
 ) -> Axes:
-    """Draw the losses of a learning rate test, the smoothed ones last, and what they suggest."""
+    """Draw the losses of a learning rate test, the smoothed ones last, and the suggestions."""
     lines = {name: [list(zip(rates, values, strict=True))] for name, values in losses.items()}
     curves = {name: Curve(line) for name, line in lines.items()}
     drawn: Any = draw(curves, "learning rate", ax, log=False, panels=False)
     drawn.get_lines()[-2].set_alpha(0.4)
-    styles = ("-.", "--", ":")  # which are seen where two of them coincide
+    styles = ("-.", "--", ":")  # all remain visible where lines coincide
     for i, (name, rate) in enumerate(suggestions.items()):
         label = f"{name} {rate:.2g}"
         drawn.axvline(rate, color=f"C{i + 2}", linestyle=styles[i % len(styles)], label=label)
@@ -145,19 +145,19 @@ def draw_rates(
     raw, smoothed = losses.values()
     low = min(raw)
     if (span := smoothed[0] - low) > 0:
-        drawn.set_ylim(low - 0.1 * span, low + 2 * span)  # not up to the divergence
+        drawn.set_ylim(low - 0.1 * span, low + 2 * span)  # leaves out the divergence
     drawn.set_ylabel("loss")
     _legend(drawn)
     return drawn  # type: ignore[no-any-return]
 
 
 def _legend(ax: Any) -> None:
-    """Name the lines in axes, beside what the user may have drawn there."""
+    """Add a legend for all lines in the axes, also those of the user."""
     handles, names = ax.get_legend_handles_labels()
     place: dict[str, Any] = {"loc": "best"}
     room = 36
     if max(map(len, names), default=0) > room and ax.figure.get_layout_engine() is not None:
-        # It would hide lines, and what is above the axes gets room.
+        # Inside the axes it would hide lines. The layout makes room for it above them.
         place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.06), "frameon": False}
         room = 72
     shown = ["\n".join(_short(name, room)) for name in names]
@@ -179,7 +179,7 @@ def _draw_in(ax: Any, curves: Mapping[str, Curve], log: bool, color: str | None 
         for line in above_0(curve.lines) if log else curve.lines:
             if len(line) == 1:
                 dots.append(len(x))
-            # The place after a line is nowhere, so that the next one is apart from it.
+            # A NaN after each line separates it from the next.
             x += [at for at, _ in line] + [math.nan]
             y += [value for _, value in line] + [math.nan]
         style: dict[str, Any] = {"color": color} if color else {}
@@ -194,7 +194,7 @@ def _draw_in(ax: Any, curves: Mapping[str, Curve], log: bool, color: str | None 
 
 
 def _number_axis(axis: Any) -> None:
-    """Write the numbers of an axis in full: no powers, and no factor elsewhere."""
+    """Write the numbers of an axis in full, without powers or a common factor."""
     from matplotlib.ticker import Formatter, LogFormatter
 
     class Written(Formatter):
@@ -216,7 +216,7 @@ def _number_axis(axis: Any) -> None:
 
 
 def _mark(ax: Any, marks: Marks) -> None:
-    """Draw dotted lines, and above them the texts for which there is room."""
+    """Draw dotted lines, with labels above them as far as they fit."""
     taken = -math.inf
     low, high = ax.get_xlim()
     for at, text in sorted(dict(marks).items()):
@@ -226,7 +226,7 @@ def _mark(ax: Any, marks: Marks) -> None:
         place = ax.transAxes.transform(((at - low) / (high - low), 1.0))[0]
         shown = ax.text(0, 1.02, text, transform=ax.transAxes, size="small", color="gray")
         box, frame = shown.get_window_extent(), ax.get_window_extent()
-        # A warm-up is before its mark, if there is room; a phase is after it.
+        # The label of a warm-up is before its mark if it fits there, that of a phase after it.
         begin = max(place - box.width, frame.x0) if text == WARMUP else place
         if begin < taken or begin + box.width > frame.x1:
             shown.remove()

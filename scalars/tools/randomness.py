@@ -1,10 +1,10 @@
-"""Where MLX's global random numbers are, as a seed that goes on from there."""
+"""The state of MLX's global random numbers as a seed."""
 
 import mlx.core as mx
 
 
 def random_seed() -> int:
-    """Return the seed with which ``mx.random.seed`` leads to the present state."""
+    """Return the seed with which ``mx.random.seed`` restores the current state."""
     (key,) = iter(mx.random.state)  # type: ignore[call-overload]
     high, low = key.tolist()
-    return int(high << 32 | low)  # the key of a seed is its two halves
+    return int(high << 32 | low)  # MLX makes a key from the two halves of the seed

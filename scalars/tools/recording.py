@@ -1,4 +1,4 @@
-"""The history of a run: what every scalar was at every update."""
+"""Recording the values of scalars at every update of a run."""
 
 from __future__ import annotations
 
@@ -21,34 +21,32 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 RANK = "{rank}"
-"""What stands for the number of the rank in the name of a file."""
+"""The placeholder for the rank in file names."""
 
 
 class Recorder:
-    """Record the values of a group at every update, and what else the loop logs.
+    """Record the values of a group at every update, and other values that the loop logs.
 
-    A row is a dict: "step" counts the updates from 0, "progress" is that of the update,
-    and then come the values by name. Without a group it records whatever it is
-    subscribed to: ``group.subscribe(recorder)``.
+    A row is a dict of the "step", which counts updates from 0, the "progress", and the values
+    by name. Without a group, subscribe it with ``group.subscribe(recorder)``.
 
-    Where the step of an optimizer drives the group, "step" is the number of steps that the
-    optimizer has made, and a row has the values of the step that comes next. A row is made
-    after each update that is not in a compiled function, and by ``log``, if there is none
-    of the present step: so ``log`` before ``optimizer.update`` puts a loss beside the values
-    of the same step, and after it beside those of the next. What ``observe`` and ``hold`` of
-    the group change is changed in the row of the step that comes next.
+    If the step of an optimizer drives the group, "step" is the number of steps done, and a row
+    has the values of the next step. A row is added after each optimizer update outside a
+    compiled function, and by ``log`` if the current step has no row. So ``log`` before
+    ``optimizer.update`` adds a loss to the values of the same step, and ``log`` after it to
+    those of the next. ``observe`` and ``hold`` of the group change the row of the next step.
 
-    On several ranks rank 0 writes a file, and the others write nothing; or each rank writes one
-    of its own, where the name of the file has ``{rank}`` in it, such as "run-{rank}.csv".
+    On several ranks only rank 0 writes a file, unless the file name contains ``{rank}``, as in
+    "run-{rank}.csv". Then each rank writes its own file.
 
     Args:
-        group: The group to record from now on. Default: ``None``.
-        every: Record only every n-th update, from the first. Default: ``1``.
-        last: Keep only so many rows, the last ones. Default: ``None``, all.
+        group: The group to record. Default: ``None``.
+        every: Record only every n-th update, beginning with the first. Default: ``1``.
+        last: The number of rows to keep, the latest ones. Default: ``None``, all.
 
     Raises:
         ValueError: ``every`` or ``last`` is below 1.
-        TypeError: ``group`` is no ``ScalarGroup``, or another argument no whole number.
+        TypeError: ``group`` is not a ``ScalarGroup``, or another argument is not a whole number.
 
     Example:
         >>> from scalars import Linear, Recorder, ScalarGroup
@@ -81,7 +79,7 @@ class Recorder:
             self._stop = group.subscribe(self)
 
     def __call__(self, progress: float, values: Mapping[str, float]) -> None:
-        """Record the values of an update: what ``subscribe`` calls."""
+        """Record the values of an update, as a callback of ``subscribe``."""
         reached = self._reached()
         step = self._step if reached is None else reached
         again, self._step = self._step == step + 1, step + 1
@@ -89,7 +87,7 @@ class Recorder:
             self._row = None
             return
         self._refuse_columns(values)
-        if again and self._row is not None:  # a metric or a hand has changed what comes next
+        if again and self._row is not None:  # observe or hold has changed the values
             self.amend(values)
             return
         self._row = {"step": step, "progress": progress, **values}
@@ -98,24 +96,25 @@ class Recorder:
     def _refuse_columns(self, names: Iterable[str]) -> None:
         for name in names:
             if name in ("step", "progress"):
-                way_out = "Give the scalar another name: a row has columns of its own under these."
-                checks.fail("a name of a scalar in Recorder", "one of your own", name, way_out)
+                way_out = "Rename the scalar."
+                rule = "other than 'step' and 'progress'"
+                checks.fail("a name of a scalar in Recorder", rule, name, way_out)
 
     def log(self, **values: checks.Measured) -> None:
-        """Add values to the row of the last update, or of the step reached, if it is recorded.
+        """Add values to the row of the last update or current step, if that step is recorded.
 
         Args:
             values: Numbers by name, such as ``loss=loss.item()``.
 
         Raises:
-            ValueError: Nothing was updated yet, or a name is "step", "progress" or that of a
+            ValueError: There was no update yet, or a name is "step", "progress" or the name of a
                 scalar in the group.
             TypeError: A value is not a real number.
         """
         numbers = {name: _number(name, value) for name, value in values.items()}
         if taken := [name for name in numbers if name in (self._group or ())]:
-            way_out = "It is recorded already; choose another name for what you log."
-            checks.fail("a name given to log", "that of no scalar in the group", taken[0], way_out)
+            way_out = "Choose another name, as the scalar is recorded under this one."
+            checks.fail("a name given to log", "no name of the group", taken[0], way_out)
         reached = self._reached()
         if self._group is not None and reached is not None and self._step != reached + 1:
             self(self._group.progress, self._group.snapshot())
@@ -126,20 +125,20 @@ class Recorder:
             self._row.update(numbers)
 
     def new_row(self) -> None:
-        """Have what comes next go into a row of its own, also where that of the step is there."""
+        """Put the next values into a new row, even if the current step has one."""
         self._row = None
 
     def amend(self, values: Mapping[str, float]) -> None:
-        """Put the values that scalars have now into the row of the last update."""
+        """Replace values in the row of the last update."""
         if self._row is not None:
             self._row.update(values)
 
     def _reached(self) -> int | None:
-        """Return the step of the optimizer that drives the group, if one does."""
+        """Return the step of the optimizer that drives the group, or ``None``."""
         return None if self._group is None else self._group.step
 
     def stop(self) -> None:
-        """End the recording of the group that the recorder was made with."""
+        """Stop recording the group that was passed to the constructor."""
         if self._stop is not None:
             self._stop()
 
@@ -149,7 +148,7 @@ class Recorder:
         return list(self._rows)
 
     def __repr__(self) -> str:
-        """Return how much is recorded, and of what."""
+        """Return the number of rows and the names of the columns."""
         return f"<Recorder: {len(self)} rows of {', '.join(self._names()) or 'nothing yet'}>"
 
     def __iter__(self) -> Iterator[Row]:
@@ -159,19 +158,20 @@ class Recorder:
         return len(self._rows)
 
     def __getitem__(self, name: str) -> list[Any]:
-        """Return a column: the values of a name, ``None`` where a row has none."""
+        """Return the values of a column, with ``None`` for rows without it."""
         if name not in self._names():
-            checks.fail("a name in Recorder", f"one of {self._names()}", name, "See the rows.")
+            way_out = "Choose one of these columns."
+            checks.fail("a name in Recorder", f"one of {self._names()}", name, way_out)
         return [row.get(name) for row in self._rows]
 
     def _names(self) -> list[str]:
-        """Return the names of all columns, in the order in which they came."""
+        """Return the names of all columns, in order of appearance."""
         return list(dict.fromkeys(name for row in self._rows for name in row))
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the rows as CSV, with a line of names; what a row has not is empty.
+        """Write the rows as CSV with a header; missing values are empty.
 
-        A file that is there is replaced when all is written, and not before.
+        An existing file is replaced only after all rows are written.
         """
         import csv
 
@@ -181,9 +181,9 @@ class Recorder:
             writer.writerows(self._rows)
 
     def to_jsonl(self, path: str | Path) -> None:
-        """Write the rows as JSON lines; infinity and NaN, which JSON has not, are null.
+        """Write the rows as JSON lines, with null for infinity and NaN.
 
-        A file that is there is replaced when all is written, and not before.
+        An existing file is replaced only after all rows are written.
         """
         with replacing(path) as file:
             for row in self._rows:
@@ -191,25 +191,25 @@ class Recorder:
                 file.write(json.dumps(plain) + "\n")
 
     def save(self, path: str | Path) -> None:
-        """Write all that ``load`` needs to go on.
+        """Save the rows and the step to a file for ``load``.
 
-        A file that is there is replaced when all is written, and not before.
+        An existing file is replaced only after all rows are written.
         """
         with replacing(path) as file:
             json.dump(self.state_dict(), file)
 
     def load(self, path: str | Path) -> Recorder:
-        """Take the rows that were saved in place of those that are here, and go on after them.
+        """Replace the rows by those of a file, and continue recording after them.
 
         Args:
-            path: A file that ``save`` wrote; with ``{rank}``, that of this rank.
+            path: A file from ``save``. ``{rank}`` stands for the number of this rank.
 
         Returns:
             The recorder itself.
 
         Raises:
-            ValueError: The file is not one of ``save``.
-            TypeError: Something in it is of the wrong type.
+            ValueError: The file was not written by ``save``.
+            TypeError: A value in the file is of the wrong type.
             OSError: The file cannot be read.
         """
         path = of_rank(path)
@@ -223,21 +223,21 @@ class Recorder:
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that ``load_state_dict`` needs to go on, in plain data."""
+        """Return the rows and the step as plain data for ``load_state_dict``."""
         return {"step": self._step, "rows": [dict(row) for row in self._rows]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Recorder:
-        """Take the rows of a ``state_dict`` in place of those that are here, and go on after them.
+        """Replace the rows by those of a ``state_dict``, and continue recording after them.
 
         Args:
-            state: What ``state_dict`` returned.
+            state: The result of ``state_dict``.
 
         Returns:
             The recorder itself.
 
         Raises:
-            ValueError: The state is not one of ``state_dict``.
-            TypeError: Something in it is of the wrong type.
+            ValueError: The state does not come from ``state_dict``.
+            TypeError: A value in the state is of the wrong type.
         """
         self._take("the state of Recorder", state)
         return self
@@ -258,24 +258,24 @@ class Recorder:
         log: bool = False,
         panels: bool = True,
     ) -> Axes:
-        """Draw columns, each in a panel of its own, and return the matplotlib axes.
+        """Plot columns, each in its own panel, and return the matplotlib axes.
 
-        The ends of warm-ups are dotted lines, where the recorder knows the group. Where a value
-        jumps there is a gap.
+        Dotted lines mark the ends of warm-ups if the recorder was made with the group. A jump
+        is drawn as a gap.
 
         Args:
-            names: The columns. Default: all but the step and the progress.
+            names: The columns. Default: all except the step and the progress.
             x: The column of the x axis, such as "progress". Default: ``"step"``.
-            ax: The axes to draw everything in. Default: ``None``, new ones.
+            ax: The axes to draw all columns in. Default: ``None``, new axes.
             log: Whether the y axes are logarithmic. Default: ``False``.
-            panels: Whether each column has a panel of its own; or else all are in one, with a
-                legend. Default: ``True``.
+            panels: Whether each column has its own panel. If not, all share one with a legend.
+                Default: ``True``.
 
         Returns:
-            The axes of the last panel: see ``scalars.plot``.
+            The axes of the last panel, as in ``scalars.plot``.
 
         Raises:
-            ValueError: There are no rows, or no column of a name.
+            ValueError: There are no rows, or a name is not a column.
             ImportError: matplotlib is not installed.
 
         Example:
@@ -293,7 +293,7 @@ class Recorder:
         from .plotting import draw
 
         if not self._rows:
-            checks.fail("Recorder", "given an update before plot", self.rows, "Update the group.")
+            checks.fail("Recorder", "given an update before plot", self.rows, "Call update first.")
         chosen = names or [name for name in self._names() if name not in ("step", "progress")]
         curves = {}
         for name in chosen:
@@ -305,7 +305,7 @@ class Recorder:
         return draw(curves, x, ax, log, panels)
 
     def _first_after(self, progress: float) -> Row | None:
-        """Return the row where a progress is reached, if that was recorded."""
+        """Return the first row at a progress, unless the record begins after it."""
         before = False
         for row in self._rows:
             if row["progress"] >= progress - 1e-9:
@@ -315,7 +315,7 @@ class Recorder:
 
 
 def of_rank(path: str | Path) -> Path:
-    """Return a path with the number of this rank in place of ``{rank}``."""
+    """Replace ``{rank}`` in a path by the number of this rank."""
     if not isinstance(path, (str, os.PathLike)):
         way_out = "Pass the name of a file."
         checks.fail("path", "a str or a Path", path, way_out, wrong_type=True)
@@ -325,9 +325,9 @@ def of_rank(path: str | Path) -> Path:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[str]]:
-    """Open a file beside ``path``, which takes its place if nothing goes wrong.
+    """Open a temporary file that replaces ``path`` if no error occurs.
 
-    What is not a file of each rank is written by rank 0 alone.
+    Only rank 0 writes a file whose name does not contain ``{rank}``.
     """
     target = of_rank(path)
     if target == Path(path) and mx.distributed.init().rank():
@@ -345,7 +345,7 @@ def replacing(path: str | Path) -> Iterator[IO[str]]:
 
 def _number(name: str, value: Any) -> float:
     if name in ("step", "progress"):
-        checks.fail("a name given to log", "one of your own", name, "Choose another name.")
+        checks.fail("a name given to log", "a new column", name, "Choose another name.")
     return checks.metric(value, name)
 
 

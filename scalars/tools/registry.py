@@ -1,4 +1,4 @@
-"""The names that texts, configs and flags may use: those of the schedules, and the user's."""
+"""The names that texts, configs and flags may use: built-in and registered ones."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ FUNCTIONS: dict[str, Factory] = {"abs": abs} | {
 }
 PLANS: dict[str, Factory] = {"ScalarGroup": ScalarGroup, "Phase": Phase, "Phases": Phases}
 REGISTERED: dict[str, Factory] = {}
-"""What ``register`` has added."""
+"""The names that ``register`` has added."""
 
 
 def register(name: str, factory: Factory) -> None:
-    """Give texts, configs and flags a name for a schedule of your own.
+    """Register a name for a schedule of your own, for use in texts, configs and flags.
 
-    Afterwards ``parse("name(...)")`` and ``from_config({"name": name, ...})`` call the
-    factory with the arguments that stand there, and ``--lr_schedule name`` calls it with
-    those of ``learning_rate``, ``max_steps``, ``warmup_steps``, ``end_lr_ratio``,
-    ``decay_steps`` and ``decay_gamma`` that it has.
+    Afterwards ``parse("name(...)")`` and ``from_config({"name": name, ...})`` call the factory
+    with the given arguments. ``--lr_schedule name`` calls it with those of ``learning_rate``,
+    ``max_steps``, ``warmup_steps``, ``end_lr_ratio``, ``decay_steps`` and ``decay_gamma`` that
+    it takes.
 
     Args:
-        name: A Python name that is not taken. Registering the same factory again is fine.
-        factory: A class of schedules, or a function that returns a scalar.
+        name: A Python identifier that is not in use. The same factory may be registered again.
+        factory: A schedule class, or a function that returns a scalar.
 
     Raises:
-        ValueError: ``name`` is not a Python name, or it is taken.
-        TypeError: ``name`` is not a string, or ``factory`` cannot be called.
+        ValueError: ``name`` is not a Python identifier, or it is in use.
+        TypeError: ``name`` is not a string, or ``factory`` is not callable.
 
     Example:
         >>> from scalars import Linear, Schedule, parse, register
@@ -72,19 +72,19 @@ def register(name: str, factory: Factory) -> None:
     if not isinstance(name, str):
         checks.fail("name", "a string", name, "Write register('name', factory).", wrong_type=True)
     if not name.isidentifier():
-        checks.fail("name", "a Python name", name, "Use letters, digits and underscores.")
+        checks.fail("name", "a Python identifier", name, "Use letters, digits and underscores.")
     known = factories()
     if name in known and known[name] is not factory:
-        checks.fail("name", "free", name, "Choose another name.")
+        checks.fail("name", "unused", name, "Choose another name.")
     if not callable(factory):
-        way_out = "Pass a class of schedules, or a function that returns a scalar."
+        way_out = "Pass a schedule class, or a function that returns a scalar."
         checks.fail("factory", "a function", factory, way_out, wrong_type=True)
     REGISTERED[name] = factory
 
 
 @contextmanager
 def known_too(more: Mapping[str, Factory]) -> Iterator[None]:
-    """Know more names for a while; what is registered keeps its name."""
+    """Add names temporarily; registered names have priority."""
     added = {name: factory for name, factory in more.items() if name not in REGISTERED}
     REGISTERED.update(added)
     try:
@@ -95,24 +95,24 @@ def known_too(more: Mapping[str, Factory]) -> Iterator[None]:
 
 
 def factories() -> dict[str, Factory]:
-    """Return everything that has a name."""
+    """Return all known factories by name."""
     return {**SCHEDULES, **FUNCTIONS, **PLANS, **REGISTERED}
 
 
 def name_of(schedule: Schedule) -> str | None:
-    """Return the name of a schedule's class, if it has one."""
+    """Return the name of a schedule's class, or ``None`` if it is not registered."""
     return next((name for name, made in factories().items() if made is type(schedule)), None)
 
 
 def call(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], where: str) -> Any:
-    """Make what a name stands for; every failure is a ``ValueError`` or a ``TypeError``."""
+    """Call the factory of a name; every failure is a ``ValueError`` or a ``TypeError``."""
     factory = find(name, where)
     signature = inspect.signature(factory)
     try:
         _bind(signature, arguments, named)
     except TypeError as error:
         rule = f"called as {written(name, signature)}"
-        checks.fail(f"{name}{where}", rule, str(error), "See its help.")
+        checks.fail(f"{name}{where}", rule, str(error), "Correct its arguments.")
     try:
         made = factory(*arguments, **named)
     except (ArithmeticError, RecursionError) as error:
@@ -123,7 +123,7 @@ def call(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], where:
 
 
 def written(name: str, signature: inspect.Signature) -> str:
-    """Return a call with the names of its arguments and their defaults."""
+    """Return a call as text, with argument names and defaults."""
     parameters = signature.parameters.values()
     shown = [str(p.replace(annotation=p.empty)) for p in parameters]
     return f"{name}({', '.join(shown)})"
@@ -135,24 +135,26 @@ def find(name: str, where: str) -> Factory:
     if name in known:
         return known[name]
     if name == "LambdaValue":
-        way_out = "Write a function of the user as a class, and register it."
-        return checks.fail(f"the name{where}", "that of something texts can hold", name, way_out)
+        way_out = "Define a class for the function, and register it."
+        return checks.fail(
+            f"the name{where}", "that of a schedule without functions", name, way_out
+        )
     from .names import NAMES
 
     if name in NAMES:
-        way_out = f"Call from_name({name!r}, peak, total_steps), which knows the steps of the run."
+        way_out = f"Call from_name({name!r}, peak, total_steps)."
         return checks.fail(f"the name{where}", "that of a schedule", name, way_out)
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, 1, 0.5)
-    shown = f"Did you mean {close[0]}?" if close else "python -m scalars list shows them."
+    shown = f"Did you mean {close[0]}?" if close else "Run 'python -m scalars list' to see them."
     return checks.fail(f"the name{where}", "that of a schedule", name, shown)
 
 
 def _bind(signature: inspect.Signature, arguments: Any, named: Mapping[str, Any]) -> None:
-    """Raise ``TypeError`` if there can be no call with these arguments."""
+    """Raise ``TypeError`` if the arguments do not fit the signature."""
     bound = signature.bind(*arguments, **named)
-    # Python 3.13.0 (CPython's gh-130164) takes what is in **named for these; a call does not.
+    # Python 3.13.0 (CPython gh-130164) binds keyword arguments to these; a call does not.
     for one in signature.parameters.values():
         required = one.kind is one.POSITIONAL_ONLY and one.default is one.empty
         if required and one.name not in bound.arguments:

@@ -12,24 +12,24 @@ from .recording import Recorder
 
 
 class ReportCallback:
-    """Have scalars observe the validation loss that a trainer reports, and record all reports.
+    """Pass a trainer's validation loss to adaptive scalars, and record all its reports.
 
     mlx-lm, mlx-vlm and mlx-lm-lora call ``on_train_loss_report`` and ``on_val_loss_report`` of
-    their ``training_callback``. Each report is a row of the recorder: the scalars, in which an
-    observation has had its effect already, beside every number in the report, under the
-    trainer's names. Reports of one iteration share a row while the scalars are at the same
-    step. Where the step of an optimizer drives the group, the scalars are those of the step
-    that comes next, as in every ``Recorder``; where a trainer reports its ``learning_rate``
-    and the group has one, that of the group is recorded.
+    their ``training_callback``. Each report becomes a row of the recorder, with the values of
+    the scalars after the observation and every number in the report under the trainer's name.
+    Reports of the same iteration share a row while the scalars are at the same step. If the
+    step of an optimizer drives the group, the values are those of the next step, as in every
+    ``Recorder``. If a name is both in the report and in the group, such as ``learning_rate``,
+    the value of the group is recorded.
 
-    The loss is averaged over all ranks in mlx-lm, which reports it on each of them. mlx-vlm
-    reports on rank 0 alone: an adaptive scalar serves one process there.
+    mlx-lm averages the loss over all ranks and reports it on each of them. mlx-vlm reports on
+    rank 0 only, so adaptive scalars work with a single process there.
 
     Args:
-        group: What ``attach`` returned, or another group. Its adaptive scalars, if there are
-            any, observe the validation loss.
-        recorder: What to fill. Default: ``None``, nothing is recorded.
-        wrapped_callback: Another callback, which is given every report afterwards.
+        group: The result of ``attach``, or another group. Its adaptive scalars observe the
+            validation loss.
+        recorder: The recorder to fill. Default: ``None``, nothing is recorded.
+        wrapped_callback: Another callback, which is called with every report afterwards.
             Default: ``None``.
 
     Raises:
@@ -40,7 +40,7 @@ class ReportCallback:
         >>> group = ScalarGroup(lr=ReduceOnPlateau(1.0, factor=0.5, patience=0)).update(0.0)
         >>> recorder = Recorder(group)
         >>> callback = ReportCallback(group, recorder)  # train(..., training_callback=callback)
-        >>> for iteration, loss in (0, 3.0), (10, 3.5):  # what a trainer does
+        >>> for iteration, loss in (0, 3.0), (10, 3.5):  # as a trainer does
         ...     callback.on_val_loss_report({"iteration": iteration, "val_loss": loss})
         >>> recorder["lr"], recorder["val_loss"]
         ([1.0, 0.5], [3.0, 3.5])
@@ -60,7 +60,7 @@ class ReportCallback:
             checks.fail("recorder", "a Recorder", recorder, way_out, wrong_type=True)
         for name in ("on_train_loss_report", "on_val_loss_report"):
             if wrapped_callback is not None and not hasattr(wrapped_callback, name):
-                way_out = "Pass a callback of the trainer."
+                way_out = "Pass a training callback of the trainer."
                 rule = f"a callback with {name}"
                 checks.fail("wrapped_callback", rule, wrapped_callback, way_out, wrong_type=True)
         self.group = group
@@ -68,7 +68,7 @@ class ReportCallback:
         self.wrapped_callback = wrapped_callback
 
     def on_train_loss_report(self, train_info: Mapping[str, Any]) -> None:
-        """Record what the trainer reports of its steps, and pass it on."""
+        """Record a report of the training loss, and pass it on."""
         self._begin(train_info)
         self._fill(train_info)
         if self.wrapped_callback is not None:
@@ -78,11 +78,11 @@ class ReportCallback:
         """Observe the ``val_loss`` in a report, record the report, and pass it on.
 
         Raises:
-            ValueError: A scalar is to observe it, and the report has none.
+            ValueError: The group has an adaptive scalar, and the report has no ``val_loss``.
         """
         adaptive = any(leaf.listeners for scalar in self.group.values() for leaf in scalar.leaves)
         if adaptive and "val_loss" not in val_info:
-            rule, way_out = "a mapping with 'val_loss'", "Observe it yourself: group.observe()."
+            rule, way_out = "a mapping with 'val_loss'", "Call group.observe(loss) yourself."
             checks.fail("val_info", rule, sorted(val_info), way_out)
         self._begin(val_info)
         if adaptive:
@@ -92,7 +92,7 @@ class ReportCallback:
             self.wrapped_callback.on_val_loss_report(val_info)
 
     def _begin(self, info: Mapping[str, Any]) -> None:
-        """Begin a row, unless the report goes into the last one."""
+        """Begin a row, unless the report belongs to the last one."""
         if (recorder := self.recorder) is not None:
             last = recorder.rows[-1] if len(recorder) else None
             if last is None or not _goes_into(last, self._numbers(info)):
@@ -100,7 +100,7 @@ class ReportCallback:
                 recorder(self.group.progress, self.group.snapshot())
 
     def _fill(self, info: Mapping[str, Any]) -> None:
-        """Put a report, and the values now, into the row that has begun."""
+        """Add a report and the current values to the last row."""
         if self.recorder is not None:
             self.recorder.log(**self._numbers(info))
             self.recorder.amend(self.group.snapshot())
@@ -111,14 +111,14 @@ class ReportCallback:
 
 
 def _goes_into(row: Mapping[str, Any], numbers: Mapping[str, Any]) -> bool:
-    """Return whether a report may be added to a row: that of its iteration, or of none yet."""
+    """Return whether a report belongs to a row: the same iteration, or no iteration yet."""
     if "iteration" in row:
         return bool(numbers.get("iteration") == row["iteration"])
     return not any(name in row for name in numbers)
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether a value in a report is a number, which may be in an array."""
+    """Return whether a value in a report is a number or an array of one number."""
     if isinstance(value, bool):
         return False
     return isinstance(value, Real) or bool(getattr(value, "size", 0) == 1)

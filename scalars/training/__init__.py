@@ -1,1 +1,1 @@
-"""A run: many scalars updated at once, and steps turned into progress."""
+"""Training runs: groups of scalars, the conversion of steps to progress, phases and ranks."""

@@ -1,4 +1,4 @@
-"""Many scalars, one update."""
+"""Groups of scalars that one call updates together."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Callback = Callable[[float, dict[str, float]], object]
 
 
 class ScalarGroup(Mapping[str, ScheduledScalar]):
-    """Named scalars that are updated by one call: a mapping from name to scalar.
+    """A mapping from names to scalars that one call updates together.
 
     Args:
-        scalars: A mapping from name to scalar, for names that are no Python names.
+        scalars: A mapping from name to scalar, for names that are not Python identifiers.
         named: Scalars by name.
 
     Raises:
-        ValueError: There are no scalars, or two of one name.
-        TypeError: A value is not a scalar, or a name not a string.
+        ValueError: There are no scalars, or two of them have the same name.
+        TypeError: A value is not a scalar, or a name is not a string.
 
     Example:
         >>> from scalars import CosineAnnealing, Linear, ScalarGroup
@@ -44,8 +44,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             )
         for name in scalars:
             if name in named:
-                way_out = "Give one of them another name."
-                checks.fail("a name in ScalarGroup", "that of one scalar", name, way_out)
+                way_out = "Rename one of the two."
+                checks.fail("a name in ScalarGroup", "unique", name, way_out)
         self._scalars = {**scalars, **named}
         for name, scalar in self._scalars.items():
             if not isinstance(name, str):
@@ -53,7 +53,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
                     "a name in ScalarGroup", "a string", name, "Write lr=lr.", wrong_type=True
                 )
             if not isinstance(scalar, ScheduledScalar):
-                way_out = "A fixed number may be given as Constant(number)."
+                way_out = "Wrap a plain number in Constant(number)."
                 checks.fail(
                     f"{name} in ScalarGroup", "a scheduled scalar", scalar, way_out, wrong_type=True
                 )
@@ -66,7 +66,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         self._callbacks: list[tuple[Callback]] = []
         self._steps: Any = None
         self._finished = True
-        """Whether the items that were tracked last were tracked to the end of their horizon."""
+        """Whether the last ``track`` reached the end of its horizon."""
 
     def __getitem__(self, name: str) -> ScheduledScalar:
         return self._scalars[name]
@@ -86,14 +86,14 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return f"ScalarGroup({self._scalars!r})"
 
     def __dir__(self) -> list[str]:
-        """Return what a user calls, and not what ``attach`` does."""
+        """Leave out the methods that only ``attach`` calls."""
         return sorted({*super().__dir__()} - {"become", "follow", "notify"})
 
     def _repr_html_(self) -> str:
         return "".join(sketch.html(f"{name} = {scalar!r}", scalar) for name, scalar in self.items())
 
     def update(self, progress: float) -> ScalarGroup:
-        """Set the progress of every scalar, or of none if one of them cannot take it.
+        """Set the progress of every scalar; if one of them fails, none of them changes.
 
         Args:
             progress: The fraction of the run that is done, at least 0.
@@ -102,8 +102,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             The group itself.
 
         Raises:
-            ValueError: ``progress`` is negative, infinite or NaN, or an expression of
-                functions has no finite value there.
+            ValueError: ``progress`` is negative, infinite or NaN, or an expression has no
+                finite value there.
             TypeError: ``progress`` is not a real number.
         """
         for scalar in self._uncertain:
@@ -113,10 +113,10 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return self
 
     def notify(self) -> None:
-        """Call the subscribed callbacks with the progress and the values now.
+        """Call the subscribed callbacks with the current progress and values.
 
-        ``update`` does so, and an optimizer that was attached with a horizon after each
-        update that is not in a compiled function.
+        ``update`` calls this. An optimizer that is attached with a horizon calls it after
+        each update outside a compiled function.
         """
         if self._callbacks:
             progress, values = self.progress, self.snapshot()
@@ -125,27 +125,27 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
     @property
     def progress(self) -> float:
-        """How far the run is: the progress last given, or that of the optimizer's step.
+        """The progress of the run, as last set or as given by the optimizer's step.
 
         Raises:
-            ValueError: The scalars were updated apart, and have no progress in common.
+            ValueError: The scalars were updated separately and differ in progress.
         """
         return progress_of("the group", self._leaves)
 
     def observe(self, metric: checks.Measured) -> ScalarGroup:
-        """Tell every adaptive scalar in the group a metric, or none if one of them fails.
+        """Pass a metric to every adaptive scalar; if one of them fails, none of them changes.
 
-        On several ranks observe the metric averaged over them, so that all ranks do the
-        same: ``mx.distributed.all_sum(loss) / mx.distributed.init().size()``.
+        On several ranks, pass the average over all ranks, so that every rank makes the same
+        decision: ``mx.distributed.all_sum(loss) / mx.distributed.init().size()``.
 
         Args:
-            metric: What they are driven by, such as the loss on held-out data.
+            metric: The metric, such as the loss on held-out data.
 
         Returns:
             The group itself.
 
         Raises:
-            ValueError: There is no adaptive scalar in the group.
+            ValueError: The group has no adaptive scalar.
             TypeError: ``metric`` is not a real number.
 
         Example:
@@ -162,18 +162,18 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return self._changed()
 
     def hold(self, values: Mapping[str, float] | None = None, /, **named: float) -> ScalarGroup:
-        """Hold scalars at values, by hand, until ``release`` is called; or change none of them.
+        """Hold scalars at fixed values until ``release`` is called; on an error, change none.
 
         Args:
-            values: A mapping from name to value, for names that are no Python names.
+            values: A mapping from name to value, for names that are not Python identifiers.
             named: Values by name, each a finite real number.
 
         Returns:
             The group itself.
 
         Raises:
-            ValueError: A name is unknown, or that of an expression; or see
-                ``ScheduledScalar.hold``.
+            ValueError: A name is unknown or names an expression, or ``ScheduledScalar.hold``
+                rejects a value.
             TypeError: A value is not a real number.
 
         Example:
@@ -194,16 +194,16 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return self._changed()
 
     def release(self, *names: str) -> ScalarGroup:
-        """Undo ``hold`` of some scalars, or of all if no names are given.
+        """Release the named scalars, or all of them if no names are given.
 
         Args:
-            names: Names of the group.
+            names: Names in the group.
 
         Returns:
             The group itself.
 
         Raises:
-            ValueError: A name is unknown, or that of an expression.
+            ValueError: A name is unknown or names an expression.
         """
         scalars = [self._named(name) for name in names or self.held]
         hold_all({scalar._to_hold("release"): None for scalar in scalars})
@@ -211,11 +211,11 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
     @property
     def held(self) -> dict[str, float]:
-        """The values of the scalars that are held, by name."""
+        """The values of the held scalars, by name."""
         return {name: x.held for name, x in self._scalars.items() if x.held is not None}
 
     def _changed(self) -> ScalarGroup:
-        """Tell the callbacks that the step that comes next has other values than they know."""
+        """Call the callbacks again, as the values of the next step have changed."""
         if self._steps is not None:
             self.notify()
         return self
@@ -223,31 +223,31 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
     def _named(self, name: str) -> ScheduledScalar:
         if name not in self._scalars:
             rule = f"one of {', '.join(map(repr, self._scalars))}"
-            checks.fail("a name", rule, name, "Use a name of the group.")
+            checks.fail("a name", rule, name, "Use a name that is in the group.")
         return self._scalars[name]
 
     def become(self, other: ScalarGroup) -> ScalarGroup:
-        """Take the scalars of another group, and keep the callbacks: what ``attach`` calls."""
+        """Take over the scalars of another group and keep the callbacks; called by ``attach``."""
         self._scalars, self._leaves = other._scalars, other._leaves
         self._uncertain = other._uncertain
         return self
 
     def follow(self, steps: Any) -> None:
-        """Follow the step of an optimizer from now on, or none: what ``attach`` calls."""
+        """Follow the step of an optimizer, or none; called by ``attach``."""
         self._steps = steps
 
     @property
     def step(self) -> int | None:
-        """The steps that are done, where an optimizer drives the group; or else ``None``."""
+        """The number of steps done if an optimizer drives the group, else ``None``."""
         return None if self._steps is None else self._steps.on_host
 
     @property
     def horizon(self) -> Horizon | None:
-        """The length of the run, where an optimizer drives the group; or else ``None``."""
+        """The horizon of the run if an optimizer drives the group, else ``None``."""
         return None if self._steps is None else self._steps.horizon
 
     def snapshot(self) -> dict[str, float]:
-        """Return the values now, as floats by name: what to log."""
+        """Return the current values as floats, by name, for logging."""
         return {name: float(scalar) for name, scalar in self._scalars.items()}
 
     @property
@@ -258,19 +258,18 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
     def subscribe(self, callback: Callback) -> Callable[[], None]:
         """Call ``callback(progress, snapshot)`` after every update.
 
-        Where the step of an optimizer drives the group, that is after each update by the
-        optimizer that is not in a compiled function, with the progress and the values of
-        the step that comes next; and again if ``observe``, ``hold`` or ``release`` of the
-        group has changed them.
+        If the step of an optimizer drives the group, the callback is called after each
+        optimizer update outside a compiled function, with the progress and the values of the
+        next step. It is called again if ``observe``, ``hold`` or ``release`` changes them.
 
         Args:
-            callback: A function of the progress and of the values by name.
+            callback: A function of the progress and of a dict of the values by name.
 
         Returns:
             A function that ends the subscription.
 
         Raises:
-            TypeError: ``callback`` cannot be called.
+            TypeError: ``callback`` is not callable.
 
         Example:
             >>> from scalars import Linear, ScalarGroup
@@ -283,7 +282,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         if not callable(callback):
             way_out = "Pass a function such as lambda progress, values: print(values)."
             checks.fail("callback", "a function", callback, way_out, wrong_type=True)
-        subscription = (callback,)  # an object of its own: a callback may be subscribed twice
+        subscription = (callback,)  # a new object, because a callback may be subscribed twice
         self._callbacks.append(subscription)
 
         def unsubscribe() -> None:
@@ -292,21 +291,21 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return unsubscribe
 
     def track(self, items: Iterable[T], horizon: Horizon, start: int = 0) -> Iterator[T]:
-        """Yield the items, and update the group before each: an item is a step.
+        """Yield the items and update the group before each of them; each item is one step.
 
-        It also drives a trainer that takes an iterable of batches and has no place
-        for an update.
+        It also works with a trainer that takes an iterable of batches and offers no place to
+        call ``update``.
 
         Args:
-            items: The batches of the run, or of what remains of it.
+            items: The batches of the run, or the remaining ones when a run is resumed.
             horizon: The length of the run.
-            start: The step of the first item, when a run is resumed. Default: ``0``.
+            start: The step of the first item. Set it to resume a run. Default: ``0``.
 
         Raises:
             ValueError: There are more items than steps in the horizon, ``start`` is not one
-                of its steps, the group was left in the middle of other items that were further,
-                or it is updated by somebody else meanwhile.
-            TypeError: ``items`` cannot be iterated, or ``horizon`` is no ``Horizon``.
+                of its steps, an unfinished ``track`` had reached a later step, or other code
+                updates the group at the same time.
+            TypeError: ``items`` is not iterable, or ``horizon`` is not a ``Horizon``.
 
         Example:
             >>> from scalars import Horizon, Linear, ScalarGroup
@@ -322,26 +321,26 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             way_out = "Write Horizon(total_steps)."
             checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
         if not isinstance(items, Iterable):
-            checks.fail("items", "iterable", items, "Pass the batches.", wrong_type=True)
+            checks.fail("items", "iterable", items, "Pass an iterable of batches.", wrong_type=True)
         if checks.count("start", start, least=0) >= horizon.total_steps:
             rule = f"below the steps in the horizon, {horizon.total_steps}"
-            checks.fail("start", rule, start, "A run that is over has no items.")
+            checks.fail("start", rule, start, "Pass the number of steps that are done.")
         return self._tracked(items, horizon, start)
 
     def _tracked(self, items: Iterable[T], horizon: Horizon, start: int) -> Iterator[T]:
         reached = 0.0
         for step, item in enumerate(items, start):
             if step >= horizon.total_steps:
-                rule = f"no more than the steps in the horizon, {horizon.total_steps}"
-                way_out = "Take the first ones, or Horizon.extend() the run."
+                rule = f"at most the steps in the horizon, {horizon.total_steps}"
+                way_out = "Pass fewer items, or extend the run with Horizon.extend()."
                 checks.fail("the number of items", rule, step + 1, way_out)
             progress = horizon.progress(step)
             back = progress < self.progress and not self._finished
             if back if step == start else self.progress != reached:
-                rule = f"left to the items, which are at {progress:.4g}"
+                rule = f"set by the items only, which are at {progress:.4g}"
                 way_out = (
-                    "Pass start=step to resume, or update(0) to begin again. A trainer that also "
-                    "iterates for evaluation needs attach(optimizer, horizon=horizon) instead."
+                    "Pass start=step to resume, or call update(0) to start again. If the trainer "
+                    "also iterates for evaluation, use attach(optimizer, horizon=horizon)."
                 )
                 checks.fail("the progress of the group", rule, self.progress, way_out)
             self.update(progress)
@@ -351,24 +350,24 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             self._finished = True
 
     def check_ranks(self, model: Any = None) -> ScalarGroup:
-        """Raise, on every rank, if the ranks do not hold the same.
+        """Raise an error on every rank if the state of the ranks differs.
 
-        Compared are the scalars: their arguments, progress and values, what they have observed,
-        and the step and the horizon of the optimizer that drives them; and all bits of a
-        model's parameters, by checksums of 32 bits. Every rank must call it, at the same
-        place, such as every hundredth step: it waits for the device and reduces some bytes. On
-        one rank nothing is done.
+        The check compares the scalars (their arguments, progress, values and observed
+        metrics), the step and the horizon of the optimizer that drives them, and the
+        parameters of a model by 32-bit checksums of all their bits. All ranks must call it at
+        the same point. It waits for the device and communicates a few bytes, so call it every
+        hundred steps, for example. On one rank it does nothing.
 
         Args:
-            model: A model, or a tree of arrays such as ``model.trainable_parameters()`` (the
-                statistics of a batch norm are each rank's own) or ``optimizer.state``.
-                Default: ``None``, only the scalars.
+            model: A model, or a tree of arrays such as ``optimizer.state`` or
+                ``model.trainable_parameters()``, which leaves out the statistics of batch norms
+                (they differ between ranks). Default: ``None``, only the scalars.
 
         Returns:
             The group itself.
 
         Raises:
-            ValueError: Something differs. The error names it, and says what each rank has.
+            ValueError: The ranks differ. The error names what differs and its value on each rank.
             TypeError: ``model`` is neither a model nor a tree of arrays.
 
         Example:
@@ -383,7 +382,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return check_ranks(self, model)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where every scalar is, in plain numbers that JSON can hold.
+        """Return the state of every scalar as plain data that JSON can store.
 
         Example:
             >>> from scalars import Linear, ScalarGroup
@@ -397,17 +396,17 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return {name: scalar.state_dict() for name, scalar in self._scalars.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> ScalarGroup:
-        """Put every scalar where it was, or change nothing if the state does not fit.
+        """Restore every scalar; if the state does not fit, nothing changes.
 
         Args:
-            state: What ``state_dict`` of a group of the same names returned.
+            state: The ``state_dict`` of a group with the same names.
 
         Returns:
             The group itself.
 
         Raises:
             ValueError: Names are missing or unknown, or a progress is out of range.
-            TypeError: ``state`` is not a mapping, or a progress not a number.
+            TypeError: ``state`` is not a mapping, or a progress is not a number.
         """
         checks.keys("the state of ScalarGroup", state, self._scalars)
         scalars = self._scalars.items()
@@ -416,7 +415,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
 
 def _is_uncertain(scalar: ScheduledScalar) -> bool:
-    """Return whether an expression may have no finite value, as its range is not known."""
+    """Return whether a scalar is an expression of unknown range, whose value may not be finite."""
     while isinstance(scalar, View):
         scalar = scalar.scalar
     return isinstance(scalar, Expression) and not all(map(math.isfinite, scalar.bounds))

@@ -1,4 +1,4 @@
-"""The one place where steps and epochs become progress."""
+"""The horizon of a run, which converts steps and epochs to progress."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ Past = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Horizon:
-    """The length of a run, which turns its steps into progress.
+    """The length of a run, which converts steps to progress.
 
-    The progress at a step is ``step / total_steps``. So it is 0 at the first step,
-    step 0, and would be 1 one step after the last. With ``endpoint=True`` it is
-    ``step / (total_steps - 1)``, so that the last step has the schedule's end value. With
-    ``offset=1`` it is ``(step + 1) / total_steps``: libraries that count from 1 are a step
-    ahead, from the first step to the last.
+    The progress at a step is ``step / total_steps``: 0 at the first step, step 0, and 1 one
+    step after the last. With ``endpoint=True`` it is ``step / (total_steps - 1)``, so that
+    the last step has the schedule's end value. With ``offset=1`` it is
+    ``(step + 1) / total_steps``, as in libraries that count steps from 1.
 
     Args:
-        total_steps: Optimizer steps in the run, at least 1; with ``endpoint`` 2.
+        total_steps: Optimizer steps in the run, at least 1, or 2 with ``endpoint``.
         steps_per_epoch: Optimizer steps in an epoch, for ``fraction(epochs=...)``.
             Default: ``None``, the run has no epochs.
         endpoint: Whether the last step has progress 1. Default: ``False``.
-        offset: Steps by which the progress is ahead, below ``total_steps``; with
-            ``endpoint`` below one fewer. Default: ``0``.
-        past: Where the run was extended, or jumped: (step, progress) pairs, as ``extend``
-            and ``jump`` make them. Default: ``()``.
+        offset: The number of steps that is added to the step, below ``total_steps``, or below
+            ``total_steps - 1`` with ``endpoint``. Default: ``0``.
+        past: The (step, progress) pairs at which the run was extended or jumped, as made by
+            ``extend`` and ``jump``. Default: ``()``.
 
     Raises:
         ValueError: A count is out of its range.
@@ -50,8 +49,8 @@ class Horizon:
         0.1
         >>> lr = Warmup(CosineAnnealing(1e-3), horizon.fraction(steps=50))
 
-    On several ranks a step is one of all ranks, and a rank may have a batch more than another:
-    all have as many steps as the one with the fewest batches, or their progress parts.
+    On several ranks all ranks make each step together. If some ranks have more batches than
+    others, use the smallest number on all of them, so that their progress agrees.
 
         >>> import mlx.core as mx
         >>> batches = range(250)  # of this rank
@@ -66,7 +65,7 @@ class Horizon:
     past: Past = field(default=(), kw_only=True)
 
     def __repr__(self) -> str:
-        """Return the call that makes the horizon; what has its default is left out."""
+        """Return the call that makes the horizon, without default values."""
         values = [(f, getattr(self, f.name)) for f in fields(self)]
         shown = [f"{f.name}={value!r}" for f, value in values if value != f.default]
         return f"Horizon({', '.join(shown)})"
@@ -77,10 +76,10 @@ class Horizon:
         for name, at_least in least.items():
             if (value := getattr(self, name)) is not None or name == "total_steps":
                 value = checks.count(f"{name} of Horizon", value, at_least)
-                object.__setattr__(self, name, value)  # a NumPy integer too becomes an int
+                object.__setattr__(self, name, value)  # converts NumPy integers
         object.__setattr__(self, "offset", checks.count("offset of Horizon", self.offset, least=0))
         if self._end < 1:
-            way_out = "At 1 progress is (step + 1) / total_steps."
+            way_out = "Pass 1 for a progress of (step + 1) / total_steps."
             checks.fail("offset of Horizon", "below total_steps", self.offset, way_out)
 
     @property
@@ -93,11 +92,11 @@ class Horizon:
     @overload
     def progress(self, step: mx.array) -> mx.array: ...
     def progress(self, step: Any) -> Any:
-        """Return the progress at a step; above 1 after the end of the run.
+        """Return the progress at a step, which is above 1 after the end of the run.
 
         Args:
-            step: Steps that are done, at least 0, as a number; or an ``mx.array``,
-                such as ``optimizer.step``, for an array that can be traced.
+            step: The number of steps done, at least 0. An ``mx.array``, such as
+                ``optimizer.step``, gives an array, also in a traced function.
 
         Raises:
             ValueError: A number is negative, infinite or NaN.
@@ -112,7 +111,7 @@ class Horizon:
             array([0, 0.25, 0.5], dtype=float32)
         """
         if not isinstance(step, mx.array):
-            step = checks.real("step", step, way_out="Pass the number of steps that are done.")
+            step = checks.real("step", step, way_out="Pass the number of steps done.")
             if step < 0:
                 checks.fail("step", "at least 0", step, "Count steps from 0.")
         else:
@@ -132,26 +131,26 @@ class Horizon:
         return found
 
     def _stretches(self) -> Iterator[tuple[int, int, Callable[[Any], Any]]]:
-        """Yield where each stretch begins and ends, and its progress as a function of the step."""
+        """Yield the bounds of each stretch and its progress as a function of the step."""
         begin, done = -self.offset, 0.0
         for end, done_at_end in (*self.past, (self._end, 1.0)):
-            if end > begin:  # at a jump there are two progresses at one step
+            if end > begin:  # a jump adds a second pair at the same step, of length 0
                 yield begin, end, partial(_along, begin, done, end - begin, done_at_end - done)
             begin, done = end, done_at_end
 
     def fraction(self, steps: float = 0, epochs: float = 0) -> float:
-        """Return steps and epochs as a fraction of the run, for a boundary or a warm-up.
+        """Convert steps and epochs to a fraction of the run, for a boundary or a warm-up.
 
-        A boundary at ``fraction(steps=b)`` is reached exactly at step ``b``, and a warm-up of
-        that length is over there. With an ``offset`` that is the progress at step b; a length
-        that begins elsewhere is ``steps / total_steps``.
+        It is the progress at step ``b``, so a boundary at ``fraction(steps=b)`` is reached,
+        and a warm-up of that length ends, exactly at step ``b``. With an ``offset``, a length
+        that does not begin at step 0 is ``steps / total_steps`` instead.
 
         Args:
             steps: Steps, from 0 to the length of the run. Default: ``0``.
-            epochs: Epochs, added to the steps. Default: ``0``.
+            epochs: Epochs, which are added to the steps. Default: ``0``.
 
         Raises:
-            ValueError: They are negative or longer than the run, or epochs are given
+            ValueError: The sum is negative or longer than the run, or epochs are given
                 and the horizon has no ``steps_per_epoch``.
             TypeError: An argument is not a number.
         """
@@ -159,7 +158,7 @@ class Horizon:
         if checks.real("epochs", epochs):
             if self.steps_per_epoch is None:
                 name, rule = "steps_per_epoch of Horizon", "given to convert epochs"
-                checks.fail(name, rule, None, "Write Horizon(total_steps, steps_per_epoch).")
+                checks.fail(name, rule, None, "Write Horizon(total_steps, steps_per_epoch=...).")
             total += epochs * self.steps_per_epoch
         if not 0 <= total <= self.total_steps:
             rule = f"from 0 to total_steps, {self.total_steps}"
@@ -167,14 +166,14 @@ class Horizon:
         return min(self.progress(total), 1.0)
 
     def extend(self, total_steps: int, at_step: int) -> Horizon:
-        """Return the horizon of a run that is made longer or shorter while it runs.
+        """Return the horizon of a run that becomes longer or shorter at a step.
 
-        Up to ``at_step`` nothing changes. From there on, what remains of every
-        schedule is stretched over the steps that remain, so that no value jumps.
+        Up to ``at_step`` nothing changes. From there on, the rest of every schedule is
+        stretched over the remaining steps, so that no value jumps.
 
         Args:
             total_steps: The new length of the run, more than ``at_step``.
-            at_step: The steps that are done now, from 0 up to the present length.
+            at_step: The number of steps done, from 0 up to the current length.
 
         Raises:
             ValueError: A count is out of its range.
@@ -191,25 +190,25 @@ class Horizon:
         return replace(self, total_steps=total_steps, past=_each_once(past))
 
     def jump(self, to: float, at_step: int, total_steps: int) -> Horizon:
-        """Return the horizon of a run whose progress jumps while it runs.
+        """Return the horizon of a run whose progress jumps at a step.
 
-        Up to ``at_step`` nothing changes. At that step the progress is ``to``, and from there
-        it goes evenly to the end of the run. To cool down now, jump to where the decay of the
-        schedule begins.
+        Up to ``at_step`` nothing changes. At that step the progress becomes ``to``, and from
+        there it grows linearly to the end of the run. To start the cooldown now, jump to the
+        progress at which the schedule's decay begins.
 
         Args:
             to: The progress at ``at_step``, from 0 to 1.
-            at_step: The steps that are done now, from 0 up to the present length.
+            at_step: The number of steps done, from 0 up to the current length.
             total_steps: The new length of the run, more than ``at_step``.
 
         Raises:
             ValueError: A number is out of its range.
-            TypeError: ``to`` is not a number, or a count not a whole number.
+            TypeError: ``to`` is not a number, or a count is not a whole number.
 
         Example:
             >>> from scalars import Horizon, WarmupStableDecay
             >>> lr = WarmupStableDecay(1e-3, warmup=0.01, decay=0.2)
-            >>> horizon = Horizon(1_000_000)  # nobody knows how long the run will be
+            >>> horizon = Horizon(1_000_000)  # the length is not known yet
             >>> horizon = horizon.jump(lr.decay_begin, at_step=40_000, total_steps=45_000)
             >>> [round(lr.at(horizon.progress(step)), 6) for step in (39_999, 40_000, 42_500)]
             [0.001, 0.001, 0.0005]
@@ -219,12 +218,12 @@ class Horizon:
         return replace(self, total_steps=total_steps, past=_each_once((*past, (at_step, to))))
 
     def _past_until(self, at_step: int, total_steps: int) -> Past:
-        """Return ``past`` up to a step at which the run is changed; check the counts."""
+        """Check the counts and return ``past`` with the pair of ``at_step`` added."""
         checks.count("at_step", at_step, least=self.past[-1][0] if self.past else 0)
         checks.count("total_steps", total_steps, least=at_step + 1 + self.endpoint + self.offset)
         if at_step >= self._end:
             rule = f"before the end of the run, which is at step {self._end}"
-            checks.fail("at_step", rule, at_step, "A run that is over cannot be changed.")
+            checks.fail("at_step", rule, at_step, "Make a new Horizon for a new run.")
         return *self.past, (at_step, self.progress(at_step))
 
 
@@ -235,5 +234,5 @@ def _each_once(past: Past) -> Past:
 
 
 def _along(begin: int, done: float, steps: int, share: float, step: Any) -> Any:
-    # Over a run that was never extended this is 0 + 1 * (step / total): exact.
+    # Without extensions this is 0 + 1 * (step / total), which is exact.
     return done + share * ((step - begin) / steps)

@@ -1,4 +1,4 @@
-"""A whole run written as data: phases, each with its schedules and its settings."""
+"""Training runs described as a list of phases with schedules and settings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from .group import ScalarGroup
 
 
 class Phase:
-    """A part of a run: how long it is, and what holds in it.
+    """A part of a run, with a duration, schedules and settings.
 
     Args:
-        duration: The length, at least 0, in the unit of the plan: see ``Phases``.
-        settings: By name: schedules, which run over the phase from their progress 0 to
-            1; numbers; and anything else that the loop reads, such as a batch size, an
-            image size or a data set.
+        duration: The length, at least 0, in the same unit as in the other ``Phases``.
+        settings: Values by name: schedules, which run from progress 0 to 1 within the phase,
+            numbers, and anything else that the loop reads, such as a batch size or a data set.
 
     Raises:
         ValueError: ``duration`` is below 0, infinite or NaN.
@@ -54,7 +53,7 @@ def _phase(name: str, value: Any) -> Phase:
 
 
 class _AtItsEnd(Schedule):
-    """The value at the end of a scalar, which may still observe."""
+    """The end value of a scalar that can still observe metrics."""
 
     scalar: Nested
     monotone_pieces = True
@@ -66,22 +65,22 @@ class _AtItsEnd(Schedule):
 
 
 class Phases:
-    """The phases of a run, one after the other: fast.ai's training phases.
+    """A run as a sequence of phases, like the training phases of fast.ai.
 
-    A name that is a schedule in some phase is one scalar of ``group``: in that phase the
-    schedule, in a phase that gives a number the number, and in a phase that says nothing
-    what it was at the end of the phase before (or, before the first, what it will be at
-    the start). All other settings are in ``current``; one that a phase does not give
-    stays as it was. At a boundary the new phase holds.
+    Each name that has a schedule in some phase becomes one scalar of ``group``. Within a
+    phase it follows the schedule or the number that the phase gives. In a phase that does not
+    give the name, it keeps the value at the end of the phase before; before the first phase
+    that gives the name, it has the value at the start of that phase. All other settings are
+    in ``current`` and stay the same until a phase changes them. A boundary belongs to the
+    phase that begins there.
 
     Args:
-        phases: The phases. Their durations have one unit, whatever it is: steps, epochs
-            or parts of the run. Progress is what is done of ``total``, their sum. One of
-            duration 0 is passed over: what it leaves behind holds.
+        phases: The phases. All durations have the same unit: steps, epochs or parts of the
+            run. ``total`` is their sum, and progress is the part of it that is done. A phase
+            of duration 0 is skipped, but its last values and its settings apply.
 
     Raises:
-        ValueError: There are no phases, or none that takes time, or there is no schedule in
-            any of them.
+        ValueError: There are no phases, all durations are 0, or no phase has a schedule.
         TypeError: An item is not a ``Phase``.
 
     Example:
@@ -103,7 +102,7 @@ class Phases:
     """
 
     group: ScalarGroup
-    """One scalar for each name that some phase schedules: give them to the optimizer."""
+    """One scalar for each name that has a schedule in some phase."""
 
     def __init__(self, phases: Sequence[Phase]) -> None:
         self._phases = checks.each("phases", phases, _phase)
@@ -111,7 +110,7 @@ class Phases:
             checks.fail("phases", "at least one Phase", phases, "Write [Phase(1, lr=...)].")
         self.total = sum(phase.duration for phase in self._phases)
         if not self.total:
-            way_out = "Give a duration above 0 to one of them."
+            way_out = "Give one of them a duration above 0."
             checks.fail("phases", "longer than 0 together", phases, way_out)
         done = 0.0
         self.boundaries = tuple(
@@ -124,19 +123,19 @@ class Phases:
             if isinstance(value, ScheduledScalar)
         ]
         if not scheduled:
-            way_out = "Give a schedule to one of them: Phase(1, lr=Linear(0.0, 0.1))."
+            way_out = "Add a schedule to one of them: Phase(1, lr=Linear(0.0, 0.1))."
             checks.fail("phases", "given a schedule", list(self._phases), way_out)
         self.group = ScalarGroup({name: self._joined(name) for name in dict.fromkeys(scheduled)})
 
     def _joined(self, name: str) -> ScheduledScalar:
-        """Return the scalar of a name over the whole run."""
+        """Return one scalar for a name over the whole run."""
         given = [phase.settings.get(name) for phase in self._phases]
         first = next(value for value in given if value is not None)
         value = first.at(0) if isinstance(first, ScheduledScalar) else first
         parts: list[ScheduledScalar] = []
         for here in given:
             if here is None and parts and listeners_of(parts[-1].leaves):
-                here = _AtItsEnd(parts[-1])  # what it observes later holds too
+                here = _AtItsEnd(parts[-1])  # so that later observations count
             part = Constant(value) if here is None else here
             parts.append(part if isinstance(part, ScheduledScalar) else Constant(part))
             value = parts[-1].at(1)
@@ -152,17 +151,17 @@ class Phases:
         return iter(self._phases)
 
     def __repr__(self) -> str:
-        """Return the call that makes the plan."""
+        """Return the call that makes the phases."""
         return f"Phases({list(self._phases)!r})"
 
     def update(self, progress: float) -> Phases:
-        """Set the progress of the group, and so the phase.
+        """Set the progress of the group, which also selects the phase.
 
         Args:
-            progress: The part of the run that is done: steps or epochs by ``total``.
+            progress: The fraction of the run that is done: steps or epochs divided by ``total``.
 
         Returns:
-            The plan itself.
+            The phases themselves.
 
         Raises:
             ValueError: ``progress`` is negative, infinite or NaN.
@@ -173,12 +172,12 @@ class Phases:
 
     @property
     def index(self) -> int:
-        """The number of the phase that the run is in, from 0."""
+        """The index of the current phase, from 0."""
         return span_at(next(iter(self.group.values())).progress, self.boundaries)
 
     @property
     def current(self) -> dict[str, Any]:
-        """The settings that hold now, but for the schedules."""
+        """The current settings, without the scheduled ones."""
         settings: dict[str, Any] = {}
         for phase in self._phases[: self.index + 1]:
             settings.update(phase.settings)

@@ -1,7 +1,7 @@
-"""Several ranks: whether all hold the same, and what one of them holds for all.
+"""Checking that all ranks have the same state, and copying the state of rank 0 to the others.
 
-A scalar is a function of the progress, so ranks that do the same have the same values, and
-nothing is communicated for them. What is here is for when they may not have done the same.
+A scalar is a function of the progress, so ranks with the same progress have the same values
+without communication. These functions are for ranks whose states may differ.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ..number.together import Loadable, load_all
 from .group import ScalarGroup
 
 NAMED = 10
-"""How many of the names that differ an error lists."""
+"""The largest number of differing names that an error lists."""
 AT_ONCE = 2**22
-"""How many words of the weights are worked on at once, and copied to one place before."""
+"""The number of 32-bit words that are concatenated and processed at once."""
 DTYPES = {str(value): value for value in vars(mx).values() if isinstance(value, mx.Dtype)}
 PLAIN = (bool, int, float, str, type(None))
 FACTORS = tuple([mx.array(factor, mx.uint32) for factor in (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35)])
-"""Odd numbers whose multiples spread over all bits: those of MurmurHash3 and xxHash."""
+"""Odd multipliers from MurmurHash3 and xxHash, which mix all bits."""
 
 
 def check_ranks(group: ScalarGroup, model: Any = None) -> ScalarGroup:
-    """Raise if the ranks do not hold the same: see ``ScalarGroup.check_ranks``."""
+    """Raise an error if the ranks differ, as described in ``ScalarGroup.check_ranks``."""
     alone = mx.distributed.init().size() == 1
     if alone and isinstance(model, (nn.Module, type(None))):
         return group
@@ -54,7 +54,7 @@ def check_ranks(group: ScalarGroup, model: Any = None) -> ScalarGroup:
 
 
 def _refuse_differences(tables: list[dict[str, Any]]) -> None:
-    """Raise ``ValueError`` with the names of what is not the same in all tables."""
+    """Raise ``ValueError`` with the names of the entries that differ between the tables."""
     names = list(dict.fromkeys(name for table in tables for name in table))
     by_rank = {name: [table.get(name) for table in tables] for name in names}
     apart = {
@@ -63,31 +63,29 @@ def _refuse_differences(tables: list[dict[str, Any]]) -> None:
     if apart:
         listed = ", ".join([*apart][:NAMED])
         more = f" and {len(apart) - NAMED} more" if len(apart) > NAMED else ""
-        way_out = "Make them alike, or have sync_ranks(group, model, optimizer) give all rank 0's."
+        way_out = "Call sync_ranks(group, model, optimizer) to copy them from rank 0."
         rule = f"the same on all {len(tables)} ranks"
         checks.fail(listed + more, rule, apart, way_out)
 
 
 def sync_ranks(group: ScalarGroup, model: Any = None, optimizer: Any = None) -> ScalarGroup:
-    """Give every rank the scalars, the weights and the optimizer's state of rank 0, bit for bit.
+    """Copy the scalars, the weights and the optimizer's state of rank 0 to every rank, bit for bit.
 
-    For use after rank 0 alone has loaded a checkpoint, or where the ranks have begun apart.
-    Every rank must call it. Containers stay the objects that they are, so that functions
-    which were compiled before go on with what rank 0 has. On one rank nothing is done.
+    Use it after rank 0 alone has loaded a checkpoint, or when the ranks started from different
+    states. Every rank must call it. All containers are updated in place, so functions that
+    were compiled before see the new values. On one rank it does nothing.
 
     Args:
-        group: The scalars: what ``attach`` returned, if they ride in the optimizer's state.
-        model: The model, whose parameters are given, frozen ones too. Default: ``None``.
-        optimizer: The optimizer, whose state is given: its step, and what it keeps of each
-            parameter. Default: ``None``.
+        group: The scalars. If they are attached, the group that ``attach`` returned.
+        model: The model, whose parameters are copied, also the frozen ones. Default: ``None``.
+        optimizer: The optimizer, whose whole state is copied, with its step. Default: ``None``.
 
     Returns:
         The group itself.
 
     Raises:
-        ValueError: The group or the model of a rank is not made as that of rank 0, or
-            ``group`` is not what ``attach(optimizer)`` returned: every rank raises, and
-            nothing is changed.
+        ValueError: The structure of a group or a model differs from rank 0, or ``group`` is
+            not what ``attach(optimizer)`` returned. Every rank raises, and nothing changes.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -95,7 +93,7 @@ def sync_ranks(group: ScalarGroup, model: Any = None, optimizer: Any = None) -> 
         >>> import mlx.nn as nn
         >>> from scalars import Linear, ScalarGroup, sync_ranks
         >>> group, model = ScalarGroup(lr=Linear(0.1, 0.0)), nn.Linear(2, 1)
-        >>> if mx.distributed.init().rank() == 0:  # where the checkpoint is
+        >>> if mx.distributed.init().rank() == 0:  # the checkpoint is on rank 0
         ...     _ = group.load_state_dict({"lr": {"progress": 0.5}})
         >>> sync_ranks(group, model).check_ranks(model).snapshot()
         {'lr': 0.05}
@@ -104,13 +102,13 @@ def sync_ranks(group: ScalarGroup, model: Any = None, optimizer: Any = None) -> 
     world = mx.distributed.init()
     if world.size() == 1:
         return group
-    if optimizer is not None:  # what was cut off from the state is linked again
+    if optimizer is not None:  # link again what was replaced in the state
         optimizer.state = optimizer.state
     leaves = {id(leaf._cell.arrays) for scalar in group.values() for leaf in scalar.leaves}
     state = {} if optimizer is None else optimizer.state
     held = {
         "model": _named(_parameters(model), set()),
-        "optimizer": _named(state, leaves),  # but for the scalars in it
+        "optimizer": _named(state, leaves),  # without the scalars in it
     }
     described = {part: {k: _described(v) for k, v in of.items()} for part, of in held.items()}
     mine = json.dumps({"scalars": group.state_dict(), **described})
@@ -151,16 +149,16 @@ def _check_types(group: Any, model: Any, optimizer: Any) -> None:
         checks.fail("group", "what attach returned for the optimizer", group, way_out)
 
 
-# What a rank holds --------------------------------------------------------------
+# The state of a rank ------------------------------------------------------------
 
 
 def _facts(group: ScalarGroup) -> dict[str, Any]:
-    """Return what there is to know of the scalars, by name, in what JSON can hold."""
+    """Return everything that defines the scalars, by name, as data that JSON can store."""
     facts: dict[str, Any] = {}
     for name, scalar in group.items():
         known = {**scalar.state_dict(), "value": float(scalar)}
         facts.update(tree_flatten({name: known}))
-        # The repr of a function has its address, which is another one in each process.
+        # The repr of a function contains its address, which differs between processes.
         made_of = [re.sub(r" at 0x[0-9a-fA-F]+", "", repr(leaf)) for leaf in scalar.leaves]
         facts[f"{name}.made_of"] = made_of
     if group.step is not None:
@@ -174,38 +172,38 @@ def _arrays(model: Any) -> dict[str, mx.array]:
         return {}
     arrays = {k: v for k, v in _named(_parameters(model), set()).items() if isinstance(v, mx.array)}
     if not arrays:
-        way_out = "Pass the model, or such as [model.trainable_parameters(), optimizer.state]."
+        way_out = "Pass the model, or a list such as [model.parameters(), optimizer.state]."
         checks.fail("model", "a model, or a tree of arrays", model, way_out, wrong_type=True)
     return arrays
 
 
 def _parameters(model: Any) -> Any:
-    """Return the parameters of a model; none without one; a tree is what it is."""
+    """Return the parameters of a model, a tree unchanged, and an empty dict for ``None``."""
     if model is None:
         return {}
     return model.parameters() if isinstance(model, nn.Module) else model  # type: ignore[no-untyped-call]
 
 
 def _named(tree: Any, but: set[int]) -> dict[str, Any]:
-    """Return the arrays and plain values in a tree by name, but for some of its containers."""
+    """Return the arrays and plain values in a tree by name, leaving out some containers."""
     flat: Any = tree_flatten(tree, is_leaf=lambda node: id(node) in but)
     return {name: leaf for name, leaf in flat if isinstance(leaf, (mx.array, *PLAIN))}
 
 
 def _described(leaf: Any) -> list[Any]:
-    """Return the dtype and the shape of an array; no dtype, and a plain value."""
+    """Return the dtype and shape of an array, or an empty dtype and the plain value."""
     if isinstance(leaf, mx.array):
         return [str(leaf.dtype), list(leaf.shape)]
     return ["", leaf]
 
 
 def _loadables(group: ScalarGroup, state: Mapping[str, Any]) -> list[Loadable]:
-    """Return what to load from the state of rank 0; checked, and nothing changed."""
+    """Check the state of rank 0 and return what to load, without changing anything."""
     checks.keys("the scalars of rank 0", state, group)
     found = [one for name, scalar in group.items() for one in scalar.loadable(state[name])]
     loadables = []
     for leaf, progress, memories in found:
-        by_step = group.step is not None and not leaf.on_device  # which comes with the state
+        by_step = group.step is not None and not leaf.on_device  # the step is in the state
         if not by_step and progress is not None:
             leaf.prepare(progress)
         loadables.append((leaf, None if by_step else progress, memories))
@@ -213,7 +211,7 @@ def _loadables(group: ScalarGroup, state: Mapping[str, Any]) -> list[Loadable]:
 
 
 def _check_fits(mine: Mapping[str, Any], first: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` unless two models have parameters of the same names and shapes."""
+    """Raise ``ValueError`` unless the names and shapes of the parameters agree."""
     for name in {**first, **mine}:
         here, there = mine.get(name, [None, None])[1], first.get(name, [None, None])[1]
         if here != there:
@@ -222,7 +220,7 @@ def _check_fits(mine: Mapping[str, Any], first: Mapping[str, Any]) -> None:
 
 
 def _put(now: Any, given: Any, but: set[int]) -> None:
-    """Make a dict or list what is ``given``, and keep the containers that are in both."""
+    """Set the contents of a dict or list in place, keeping the containers that are in both."""
     if isinstance(now, dict):
         for key in [key for key in now if key not in given and _named(now[key], but)]:
             del now[key]
@@ -239,7 +237,7 @@ def _put(now: Any, given: Any, but: set[int]) -> None:
 
 
 def _words(array: mx.array) -> mx.array:
-    """Return the bits of an array as a row of integers, the last one filled up with zeros."""
+    """Return the bits of an array as 32-bit integers, padded with zero bytes."""
     if not array.size:
         return mx.zeros((0,), mx.uint32)
     octets = array.reshape(-1).view(mx.uint8)
@@ -249,7 +247,7 @@ def _words(array: mx.array) -> mx.array:
 
 
 def _given(mine: Mapping[str, Any], described: Mapping[str, Any]) -> Any:
-    """Return the tree of rank 0, which the others have described."""
+    """Return the tree of rank 0 on every rank, given its description."""
     leaves = {name: value for name, (dtype, value) in described.items() if not dtype}
     of = {name: mx.zeros(x, DTYPES[kind]) for name, (kind, x) in described.items() if kind}
     for names in _batches(of):
@@ -257,9 +255,9 @@ def _given(mine: Mapping[str, Any], described: Mapping[str, Any]) -> Any:
         words = mx.zeros((sum(sizes),), mx.uint32)
         if not mx.distributed.init().rank():
             words = mx.concatenate([_words(mine[name]) for name in names])
-        # A sum of integers, of which all are 0 but those of rank 0, changes no bit.
+        # Only rank 0 contributes nonzero integers, so the sum keeps every bit.
         words = mx.distributed.all_sum(words)
-        mx.eval(words)  # one batch after the other
+        mx.eval(words)  # limits memory to one batch
         begin = 0
         for name, size in zip(names, sizes, strict=True):
             octets = words[begin : begin + size].view(mx.uint8)[: of[name].nbytes]
@@ -270,7 +268,7 @@ def _given(mine: Mapping[str, Any], described: Mapping[str, Any]) -> Any:
 
 
 def _batches(arrays: Mapping[str, mx.array]) -> Iterator[list[str]]:
-    """Yield the names of arrays by the batch: of many small ones, or of one that is large."""
+    """Yield the names of arrays in batches of limited size; a large array is a batch by itself."""
     batch: list[str] = []
     size = 0
     for name, array in arrays.items():
@@ -284,7 +282,7 @@ def _batches(arrays: Mapping[str, mx.array]) -> Iterator[list[str]]:
 
 
 def _checksum(*arrays: mx.array) -> mx.array:
-    """Return a checksum of all bits and their places: a sum modulo 2**32, exact in any order."""
+    """Return a checksum of all bits and their positions, independent of the order of summation."""
     words = mx.concatenate([_words(array) for array in arrays])
     total = mx.array(0, mx.uint32)
     for begin in range(0, words.size, AT_ONCE):
@@ -293,9 +291,9 @@ def _checksum(*arrays: mx.array) -> mx.array:
 
 
 def _mixed(words: mx.array, begin: int) -> mx.array:
-    """Return words as different from each other as words and places are: MurmurHash3's end.
+    """Mix each word with its position, as in the finalizer of MurmurHash3.
 
-    It is not compiled: ranks of one machine would make the same kernel at the same time.
+    It is not compiled, because ranks on one machine would build the same kernel at once.
     """
     places = mx.arange(begin, begin + words.size, dtype=mx.uint32)
     mixed = (words ^ (places * FACTORS[0])) * FACTORS[1]
@@ -303,7 +301,7 @@ def _mixed(words: mx.array, begin: int) -> mx.array:
 
 
 def _gathered(row: mx.array) -> list[list[int]]:
-    """Return the row of each rank: of the same length on all."""
+    """Return the rows of all ranks, which have the same length."""
     rows: Any = mx.distributed.all_gather(row[None]).tolist()
     return rows  # type: ignore[no-any-return]
 

@@ -1,1 +1,1 @@
-"""``python -m scalars lora``: mlx-lm's own fine-tuning, with schedules in its config."""
+"""``python -m scalars lora``: fine-tuning with mlx-lm and schedules in its config."""

@@ -1,4 +1,4 @@
-"""The command line of ``python -m scalars lora``: mlx-lm's own, and what it has more."""
+"""The command line of ``python -m scalars lora``, which extends that of mlx-lm."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from .showing import shown
 from .training import SCHEDULE_FREE, Training
 
 DESCRIPTION = """\
-mlx_lm.lora with schedules: its flags, configs and outputs, and what follows.
+mlx_lm.lora with schedules. It has the flags, configs and outputs of mlx_lm.lora.
 
-A text such as "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" may stand for a number in the config:
-for learning_rate or lr_schedule, for any number of the optimizer in optimizer_config
-(weight_decay, betas, momentum, ...), and for dropout and scale in lora_parameters. Schedules end
-at the end of the run, gradient accumulation is counted, and they are shown before the run starts;
-"python -m scalars list" names them all. ReduceOnPlateau(1e-4) observes the validation loss.
-optimizer may be schedule_free_adamw or schedule_free_sgd too: evaluated and saved at the average.
+In the config, a text such as "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" may replace a number:
+learning_rate or lr_schedule, any number in optimizer_config (weight_decay, betas, momentum, ...),
+and dropout and scale in lora_parameters. Schedules end at the end of the run, take gradient
+accumulation into account, and are shown before the run starts. "python -m scalars list" lists
+all of them. ReduceOnPlateau(1e-4) observes the validation loss. The optimizer may also be
+schedule_free_adamw or schedule_free_sgd, which are evaluated and saved at the average.
 """
 EXAMPLE = """\
 example:
   python -m scalars lora --train --model Qwen/Qwen3-0.6b --data data --iters 600 \\
       --lr-schedule "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" --record run.csv
-  Stopped? Give the same command with --resume.
+  To continue a run that was stopped, repeat the command with --resume.
 """
 KNOWN = {
     "chat_feature", "completion_feature", "hf_dataset", "prompt_feature", "record", "resume",
     "text_feature",
 }  # fmt: skip
-"""Keys of a config besides those that have a default in mlx-lm."""
+"""Keys of a config that have no default in mlx-lm."""
 
 
 def prepare(arguments: Sequence[str]) -> Callable[[], None]:
-    """Check everything that can be before the model is loaded; return what runs then.
+    """Check what can be checked before the model is loaded, and return the run as a function.
 
     Raises:
-        ValueError: An argument, or a value in the config, is out of its range.
-        TypeError: One is of the wrong type.
-        ImportError: There is no mlx-lm that fits.
+        ValueError: An argument or a value in the config is out of its range.
+        TypeError: An argument or a value in the config is of the wrong type.
+        ImportError: mlx-lm is not installed, or its version is not supported.
         OSError: A file cannot be read.
     """
     lora, trainer = mlx_lm_parts()
@@ -83,27 +83,27 @@ class _Parser(ArgumentParser):
 
 
 def _parser(lora: Any) -> ArgumentParser:
-    """Return mlx-lm's parser, with some options more, whose errors are one line."""
+    """Return mlx-lm's parser with additional options and one-line errors."""
     parser = _Parser(
         prog="scalars lora",
         description=DESCRIPTION,
         epilog=EXAMPLE,
         parents=[lora.build_parser()],
-        add_help=False,  # theirs has it
-        conflict_handler="resolve",  # the same options, with more values
+        add_help=False,  # the parent parser has it
+        conflict_handler="resolve",  # replaces options of the parent parser
         formatter_class=RawDescriptionHelpFormatter,
     )
     names = [*lora.CONFIG_DEFAULTS["optimizer_config"], *SCHEDULE_FREE]
     parser.add_argument("--optimizer", choices=names, help="Optimizer to use for training.")
     parser.add_argument(
-        "--learning-rate", type=_number_or_text, help="A number, or a text as for --lr-schedule."
+        "--learning-rate", type=_number_or_text, help="A number, or a text as in --lr-schedule."
     )
     parser.add_argument("--lr-schedule", metavar="TEXT", help="The schedule of the learning rate.")
-    record = "Write every scalar and loss that is reported into a .csv or .jsonl, and a picture."
+    record = "Write all reported scalars and losses to a .csv or .jsonl file, and a plot."
     parser.add_argument("--record", metavar="FILE", help=record)
     resume = (
-        "Go on with the run that was stopped: weights, optimizer, scalars, random numbers and the "
-        "order of the batches are those of the last save."
+        "Continue a run that was stopped, with the weights, optimizer, scalars, random numbers and "
+        "order of batches of the last save."
     )
     parser.add_argument("--resume", action="store_true", default=None, help=resume)
     return parser
@@ -117,13 +117,13 @@ def _number_or_text(text: str) -> float | str:
 
 
 def _config(lora: Any, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments, then what the file has, then mlx-lm's defaults, as mlx-lm does."""
+    """Merge the arguments, the config file and mlx-lm's defaults, as mlx-lm does."""
     config = vars(_parser(lora).parse_args(arguments))
     allowed = {*lora.CONFIG_DEFAULTS, *KNOWN}
     if config["config"]:
         written = _yaml(config["config"], lora.yaml_loader)
         for name, value in written.items():
-            # mlx-lm takes any key without a word; one that is nearly another one is a mistake.
+            # mlx-lm ignores unknown keys. A key that is close to a known one is probably misspelled.
             if name not in allowed and (close := get_close_matches(str(name), allowed, 1, 0.8)):
                 way_out = f"Did you mean {close[0]}?"
                 checks.fail("a key of the config", "one that mlx-lm knows", name, way_out)
@@ -144,13 +144,13 @@ def _yaml(file: str, loader: Any) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ValueError(f"{file} must be YAML, got {error}") from error
     if not isinstance(data, dict):
-        way_out = "Write name: value in its lines."
+        way_out = "Write lines of the form name: value."
         checks.fail(file, "a mapping", data, way_out, wrong_type=True)
     return data
 
 
 def _numbers(lora: Any, config: dict[str, Any]) -> Numbers:
-    """Make the numbers of a run, and an optimizer of them to see that it takes them."""
+    """Make the numbers of a run, and check that the optimizer accepts them."""
     for name in ("batch_size", "iters", "save_every", "steps_per_eval", "steps_per_report"):
         checks.count(name, config[name])
     checks.one_of("fine_tune_type", config["fine_tune_type"], ("lora", "dora", "full"))
@@ -160,7 +160,7 @@ def _numbers(lora: Any, config: dict[str, Any]) -> Numbers:
     if config["fine_tune_type"] != "full":
         missing = {"rank", "dropout", "scale"} - set(config["lora_parameters"] or {})
         if missing:
-            way_out = "All of rank, dropout and scale are needed."
+            way_out = "Write rank, dropout and scale."
             rule = f"given {', '.join(sorted(missing))} too"
             checks.fail("lora_parameters", rule, config["lora_parameters"], way_out)
     tried = numbers_of(config)
@@ -169,16 +169,16 @@ def _numbers(lora: Any, config: dict[str, Any]) -> Numbers:
         attach(make(tried.rate, **tried.optimizer), horizon=tried.horizon)
     except (ValueError, TypeError) as error:
         raise type(error)(f"optimizer_config.{name}: {error}") from error
-    return numbers_of(config)  # others, which no optimizer has had
+    return numbers_of(config)  # new scalars, not attached to the tried optimizer
 
 
 def _check_files(config: dict[str, Any], numbers: Numbers) -> None:
     if config["record"] is not None:
         record = Path(str(config["record"]))
         if record.suffix not in (".csv", ".jsonl"):
-            checks.fail("--record", "a .csv or a .jsonl file", str(record), "Rename it.")
+            checks.fail("--record", "a .csv or a .jsonl file", str(record), "Change the extension.")
         if not record.parent.is_dir():
-            way_out = "Make the folder first."
+            way_out = "Create the folder first."
             checks.fail("--record", "a file in a folder that exists", str(record), way_out)
     data = Path(str(config["data"]))
     if numbers.adaptive and data.is_dir() and not (data / "valid.jsonl").exists():

@@ -1,4 +1,4 @@
-"""The numbers in a config of mlx-lm, for any of which a schedule may stand."""
+"""The numbers in a config of mlx-lm, any of which may be a schedule."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from ..config import from_config
 from ..mlx_lm import horizon_of
 
 IN_LAYERS = ("dropout", "scale")
-"""The numbers of LoRA that its layers use at every step."""
+"""The LoRA parameters that the layers use at every step."""
 
 
 @dataclass
 class Numbers:
-    """The numbers of a run: as they are, or scalars where the config has schedules."""
+    """The numbers of a run, with scalars where the config has schedules."""
 
     horizon: Horizon | None
-    """The steps of the optimizer, if the config says how many iterations there are."""
+    """The optimizer steps of the run, if the config gives the number of iterations."""
     rate: ScheduledScalar
     rate_is_mlx_lms: bool
-    """Whether mlx-lm makes the rate itself: of a number, or of a schedule of its own."""
+    """Whether mlx-lm makes the rate itself, from a number or one of its own schedules."""
     optimizer: dict[str, Any]
-    """The settings of the optimizer besides the rate."""
+    """The settings of the optimizer except the rate."""
     lora: dict[str, Any]
 
     @property
     def in_layers(self) -> dict[str, ScheduledScalar]:
-        """The scheduled ones of the layers, by name."""
+        """The scheduled parameters of the layers, by name."""
         return {k: x for k, x in self.lora.items() if isinstance(x, ScheduledScalar)}
 
     @property
     def scalars(self) -> dict[str, ScheduledScalar]:
-        """The rate, and all others that are scheduled, by name."""
+        """The rate and all other scheduled numbers, by name."""
         found = [one for name, x in self.optimizer.items() for one in within(name, x)]
         return {"learning_rate": self.rate, **dict(found), **self.in_layers}
 
     @property
     def adaptive(self) -> list[str]:
-        """The names of those that observe a metric."""
+        """The names of the scalars that observe a metric."""
         found = self.scalars.items()
         return [name for name, scalar in found if any(leaf.listeners for leaf in scalar.leaves)]
 
 
 def numbers_of(config: Mapping[str, Any]) -> Numbers:
-    """Make the scalars of a config, or raise an error that names its key."""
+    """Make the scalars of a config; an error names the key that caused it."""
     horizon = horizon_of(config) if config.get("iters") is not None else None
     block = config.get("lr_schedule")
     name = "learning_rate" if block is None else "lr_schedule"
@@ -70,7 +70,7 @@ def _of_optimizer(config: Mapping[str, Any], horizon: Horizon | None) -> dict[st
     where = f"optimizer_config.{name}"
     settings = _mapping(where, everyones.get(name))
     if "learning_rate" in settings:
-        way_out = "Write learning_rate or lr_schedule at the top."
+        way_out = "Write learning_rate or lr_schedule at the top level."
         checks.fail(where, "free of the learning rate", settings, way_out)
     return {key: _made(f"{where}.{key}", value, horizon) for key, value in settings.items()}
 
@@ -81,7 +81,7 @@ def _of_lora(config: Mapping[str, Any], horizon: Horizon | None) -> dict[str, An
         if isinstance(settings.get(key), (str, Mapping)):
             where = f"lora_parameters.{key}"
             if config.get("fine_tune_type") == "full":
-                way_out = "Write a number, or fine_tune_type lora or dora."
+                way_out = "Write a number, or set fine_tune_type to lora or dora."
                 checks.fail(where, "no schedule in full fine-tuning", settings[key], way_out)
             settings[key] = _scalar(where, settings[key], horizon)
     _check_dropout(settings.get("dropout"), horizon)
@@ -89,7 +89,7 @@ def _of_lora(config: Mapping[str, Any], horizon: Horizon | None) -> dict[str, An
 
 
 def _check_dropout(dropout: Any, horizon: Horizon | None) -> None:
-    """Check a dropout rate at every step: in the middle of a run nobody does."""
+    """Check a dropout rate at every step, as MLX checks only the first one."""
     if isinstance(dropout, ScheduledScalar) and horizon is not None:
         values = map(dropout.at, horizon.progresses()[:-1])
     else:
@@ -101,20 +101,22 @@ def _check_dropout(dropout: Any, horizon: Horizon | None) -> None:
 
 
 def _made(name: str, value: Any, horizon: Horizon | None) -> Any:
-    """Return a value with scalars in place of texts and data that stand for them."""
+    """Replace texts and mappings in a value by the scalars that they describe."""
     if isinstance(value, list):
         return [_made(f"{name}.{i}", item, horizon) for i, item in enumerate(value)]
     return _scalar(name, value, horizon) if isinstance(value, (str, Mapping)) else value
 
 
 def _scalar(name: str, value: Any, horizon: Horizon | None) -> ScheduledScalar:
-    """Make the scalar of a number, a text or data."""
+    """Make a scalar from a number, a text or a mapping."""
     try:
         made = from_config(value, horizon)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{name}: {error}") from error
     if not isinstance(made, ScheduledScalar):
-        checks.fail(name, "a number or one schedule", made, "Write one such as 'Linear(0.1, 0.0)'.")
+        checks.fail(
+            name, "a number or one schedule", made, "Write a text such as 'Linear(0.1, 0.0)'."
+        )
     return made
 
 

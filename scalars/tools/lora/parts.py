@@ -1,19 +1,19 @@
-"""What the command relies on in mlx-lm: all of it is named here, and looked for at its start.
+"""The parts of mlx-lm that the command relies on, and the check that they exist.
 
-mlx-lm reads the config, loads, trains, evaluates and saves. While it runs, functions of its own
-modules are replaced in them, and put back; nothing on disk changes. Besides the names below:
+mlx-lm reads the config, loads, trains, evaluates and saves. While it runs, some functions in its
+modules are replaced and then restored; nothing on disk changes. Besides the names below, the
+command relies on the following:
 
 - ``mlx_lm.lora.run`` calls its module's ``train_model``, which makes the LoRA layers and the
-  optimizer of the numbers in its arguments, writes the config with ``save_config``, and calls
-  ``train`` by keywords.
-- ``train`` asks ``iterate_batches``, with ``loop=True``, for a batch before each iteration and
-  for nothing after the last one; for validation it asks without. It validates with its
-  module's ``evaluate``.
-- Its iterations are ``range(1, iters + 1)``: where they begin is how a run is resumed. It is
-  checked that the trainer asks for that range.
-- Every ``steps_per_save`` iterations and in the end it saves the trainable parameters in
-  ``adapter_file``, and beside it in ``0000100_adapters.safetensors``.
-- The order of the batches is drawn from NumPy's global generator at the start of each epoch.
+  optimizer from the numbers in its arguments, writes the config with ``save_config``, and calls
+  ``train`` with keyword arguments.
+- ``train`` takes a batch from ``iterate_batches(..., loop=True)`` before each iteration and none
+  after the last one. For validation it calls its module's ``evaluate``, which leaves ``loop`` out.
+- Its iterations are ``range(1, iters + 1)``. A resumed run replaces this range, and it is checked
+  that the trainer has used it.
+- Every ``steps_per_save`` iterations and at the end it saves the trainable parameters in
+  ``adapter_file``, and next to it in ``0000100_adapters.safetensors``.
+- The order of the batches comes from NumPy's global generator at the start of each epoch.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ VERSIONS = "mlx-lm 0.28 to 0.32"
 
 
 def mlx_lm_parts() -> tuple[Any, Any]:
-    """Return the modules ``mlx_lm.lora`` and ``mlx_lm.tuner.trainer``, with all that is needed.
+    """Return the modules ``mlx_lm.lora`` and ``mlx_lm.tuner.trainer`` after checking their parts.
 
     Raises:
-        ImportError: There is no mlx-lm, or one that has other parts.
+        ImportError: mlx-lm is not installed, or a part is missing.
     """
     try:
         modules = {name: import_module(name) for name in NAMES}
@@ -83,14 +83,14 @@ def _parameters(function: Any) -> tuple[str, ...]:
 def _other(missing: str) -> None:
     version = getattr(import_module("mlx_lm"), "__version__", "")
     raise ImportError(
-        f"scalars lora relies on {missing}, which this mlx-lm {version} has not: "
-        f"it was written for {VERSIONS}"
+        f"scalars lora relies on {missing}, which mlx-lm {version} does not have. "
+        f"Install {VERSIONS}."
     )
 
 
 @contextmanager
 def replaced(module: Any, **functions: Any) -> Iterator[None]:
-    """Have a module use other functions under these names, and put its own back."""
+    """Replace functions of a module by name, and restore them afterwards."""
     before = {name: vars(module)[name] for name in functions if name in vars(module)}
     vars(module).update(functions)
     try:
@@ -102,7 +102,7 @@ def replaced(module: Any, **functions: Any) -> Iterator[None]:
 
 
 class Iterations:
-    """A ``range`` for the trainer, whose iterations begin later."""
+    """A ``range`` for the trainer that skips the iterations that are done."""
 
     def __init__(self, done: int, iters: int) -> None:
         self.done = done
@@ -110,30 +110,30 @@ class Iterations:
         self.found = False
 
     def __call__(self, *bounds: int) -> range:
-        """Return the range; instead of that of all iterations, the rest of it."""
+        """Return the range, or the remaining iterations in place of the range of all iterations."""
         if bounds == (1, self.iters + 1) and not self.found:
             self.found = True
             return builtins.range(self.done + 1, self.iters + 1)
         return builtins.range(*bounds)
 
     def check(self) -> None:
-        """Raise if the trainer has begun without asking for its iterations."""
+        """Raise ``ImportError`` if the trainer has not used the range of all iterations."""
         if not self.found:
             _other("range(1, iters + 1) in mlx_lm.tuner.trainer.train")
 
 
 class StandIn(str):
-    """The name of an optimizer that mlx-lm does not know, and makes its AdamW for."""
+    """The name of an optimizer that mlx-lm does not know, for which it makes AdamW."""
 
     __slots__ = ()
 
     def lower(self) -> str:
-        """Return what mlx-lm looks up; shown and saved is the name itself."""
+        """Return the name that mlx-lm looks up; it shows and saves the original name."""
         return "adamw"
 
 
 def optimizer_class(lora: Any, name: str) -> Callable[..., Any]:
-    """Return the class of MLX that mlx-lm makes for a name."""
+    """Return the optimizer class that mlx-lm uses for a name."""
     classes = {key.lower(): x for key, x in vars(lora.optim).items() if isinstance(x, type)}
     found: Callable[..., Any] = classes[checks.one_of("optimizer", name, classes)]
     return found

@@ -1,4 +1,4 @@
-"""What a run saves to be resumed: one file beside the adapters, replaced as a whole."""
+"""Saving and restoring a run, in one file next to the adapters."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MAY_DIFFER = {
     "record", "report_to", "resume", "resume_adapter_file", "save_every", "steps_per_report",
     "test", "test_batches", "trust_remote_code",
 }  # fmt: skip
-"""What may be another way when a run is resumed: it changes no number of the training."""
+"""Keys that may change when a run is resumed, as they do not affect the training."""
 
 
 class Order:
-    """Where a run is in the order of its batches, which NumPy draws at the start of each epoch.
+    """The position in the order of batches, which NumPy draws at the start of each epoch.
 
-    An epoch has begun where taking a batch has moved NumPy's global generator. An epoch of one
-    batch moves nothing, and goes on for ever here: it has the same batch all the time.
+    An epoch begins when taking a batch changes the state of NumPy's global generator. If an epoch
+    has one batch, the state does not change and the epoch never ends, which makes no difference.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Order:
         return batch
 
     def find(self, batches: Iterator[Any]) -> None:
-        """Take again what was taken in this epoch; NumPy's generator stays where it is."""
+        """Skip the batches taken in this epoch, without changing NumPy's generator."""
         now, epoch, taken = numpy_state(), self.epoch, self.taken
         set_numpy_state(epoch)
         for _ in range(taken):
@@ -61,19 +61,19 @@ class Order:
 
 
 def numpy_state() -> list[Any]:
-    """Return the state of NumPy's global generator, as JSON can hold it."""
+    """Return the state of NumPy's global generator as data that JSON can store."""
     name, keys, *rest = np.random.get_state()
     return [name, np.asarray(keys).tolist(), *rest]
 
 
 def set_numpy_state(state: list[Any]) -> None:
-    """Put NumPy's global generator into a state."""
+    """Set the state of NumPy's global generator."""
     np.random.set_state((state[0], np.array(state[1], np.uint32), *state[2:]))
 
 
 @dataclass
 class Run:
-    """What is saved, and what it is restored into."""
+    """The parts of a run that are saved and restored."""
 
     model: nn.Module
     optimizer: AttachedOptimizer
@@ -83,7 +83,7 @@ class Run:
     config: Mapping[str, Any]
 
     def save(self, folder: Path, iteration: int) -> None:
-        """Write the file; the one that is there is replaced when all is written."""
+        """Write the file; an existing file is replaced only when all is written."""
         weights: Any = self.model.trainable_parameters()  # type: ignore[no-untyped-call]
         arrays = dict(tree_flatten({"weights": weights, "optimizer": self.optimizer.state}))
         run = {
@@ -99,15 +99,15 @@ class Run:
         write(folder / FILE, arrays, {"run": json.dumps(run)})
 
     def restore(self, saved: Saved) -> None:
-        """Put everything where it was."""
+        """Restore the run."""
         weights: Any = self.model.trainable_parameters()  # type: ignore[no-untyped-call]
         expected = {name: (x.shape, x.dtype) for name, x in _flat(weights).items()}
         found = {name: (x.shape, x.dtype) for name, x in _flat(saved.weights).items()}
         if found != expected:
             differ = [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
-            way_out = "Resume with the model and the layers that it was saved with."
-            rule = "that of the parameters that are trained"
-            checks.fail(f"{FILE}", rule, f"other ones, such as {differ[0]}", way_out)
+            way_out = "Resume with the same model and layers."
+            rule = "a file with the trained parameters"
+            checks.fail(f"{FILE}", rule, f"different ones, such as {differ[0]}", way_out)
         self.model.update(saved.weights)
         self.optimizer.state = saved.state
         self.optimizer.init(self.model.trainable_parameters())  # type: ignore[no-untyped-call]
@@ -119,7 +119,7 @@ class Run:
 
 @dataclass
 class Saved:
-    """What a file holds."""
+    """The contents of a file."""
 
     weights: Any
     state: Any
@@ -127,7 +127,7 @@ class Saved:
 
     @property
     def iteration(self) -> int:
-        """The iterations that are done."""
+        """The number of iterations done."""
         return int(self.run["iteration"])
 
 
@@ -135,11 +135,11 @@ def load(folder: Path, config: Mapping[str, Any]) -> Saved:
     """Read the file of a run with the same config.
 
     Raises:
-        ValueError: There is none, it is not of this program, or the config is another one.
+        ValueError: The file does not exist or is not valid, or the config differs.
     """
-    path, way_out = folder / FILE, "Leave out --resume to begin anew."
+    path, way_out = folder / FILE, "Remove --resume to start a new run."
     if not path.exists():
-        checks.fail("--resume", f"given where a run has saved {FILE}", str(folder), way_out)
+        checks.fail("--resume", f"used with a folder that contains {FILE}", str(folder), way_out)
     try:
         loaded: Any = mx.load(str(path), return_metadata=True)
         arrays, metadata = loaded
@@ -159,7 +159,7 @@ def load(folder: Path, config: Mapping[str, Any]) -> Saved:
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a resumed run must have in common with the one that it goes on with."""
+    """Return the settings that must be the same when a run is resumed."""
     same = {name: value for name, value in config.items() if name not in MAY_DIFFER}
     same["processes"] = mx.distributed.init().size()
     data: dict[str, Any] = json.loads(json.dumps(same, default=str))
@@ -167,13 +167,13 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(path: Path, arrays: dict[str, mx.array], metadata: dict[str, str] | None = None) -> None:
-    """Write arrays into a file, which is replaced when all is written."""
+    """Write arrays to a file, which is replaced only when all are written."""
     save: Callable[[Path], None] = lambda part: mx.save_safetensors(str(part), arrays, metadata)  # noqa: E731
     replace(path, save)
 
 
 def replace(path: Path, save: Callable[[Path], None]) -> None:
-    """Have a file written beside ``path``, which takes its place if nothing goes wrong."""
+    """Write a temporary file that replaces ``path`` if no error occurs."""
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         save(part)

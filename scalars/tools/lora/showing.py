@@ -1,4 +1,4 @@
-"""What is shown of a run before it starts, and written while it goes on."""
+"""The overview of a run before it starts, and its record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = 60
 
 
 def shown(config: Mapping[str, Any], numbers: Numbers) -> str:
-    """Return the schedules of a run in lines: what each is, its course, and its values."""
+    """Return lines that show each schedule of a run, with its curve and values."""
     every = config["grad_accumulation_steps"] or 1
     steps = numbers.horizon.total_steps if numbers.horizon else 0
     lines = [f"Schedules over {steps} steps of the optimizer, {every} iterations each:"]
@@ -38,7 +38,7 @@ def _course(scalar: ScheduledScalar) -> str:
 
 
 def write_record(recorder: Recorder, group: ScalarGroup, path: Path, picture: bool) -> None:
-    """Write the rows of a recorder, and a picture beside them if matplotlib is there."""
+    """Write the rows of a recorder, and a plot next to them if matplotlib is installed."""
     (recorder.to_csv if path.suffix == ".csv" else recorder.to_jsonl)(path)
     if not picture:
         return

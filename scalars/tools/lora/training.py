@@ -1,4 +1,4 @@
-"""A run of mlx-lm's fine-tuning with scalars in it."""
+"""Fine-tuning with mlx-lm and scalars."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEDULE_FREE = {"schedule_free_adamw": ScheduleFreeAdamW, "schedule_free_sgd": 
 
 
 class Training:
-    """What replaces functions of mlx-lm while it runs; each calls the one that it replaces."""
+    """Replacements for functions of mlx-lm; each calls the function that it replaces."""
 
     def __init__(
         self, lora: Any, trainer: Any, config: Mapping[str, Any], numbers: Numbers
@@ -45,20 +45,20 @@ class Training:
         self.iterations: Iterations | None = None
 
     def run(self, saved: Saved | None) -> None:
-        """Train and test as ``mlx_lm.lora`` does, from the start or from what was saved."""
+        """Train and test as ``mlx_lm.lora`` does, from the start or from a saved state."""
         self.saved = saved
         ours = {name: getattr(self, name) for name in ("train_model", "save_config", "train")}
         with replaced(self.lora, **ours):
             self.lora.run(SimpleNamespace(**self.config))
 
-    # In the place of mlx_lm.lora's ------------------------------------------------
+    # Replacements in mlx_lm.lora ---------------------------------------------------
 
     def train_model(
         self, args: Any, model: nn.Module, train_set: Any, valid_set: Any, *others: Any
     ) -> None:
-        """Hand the scalars to mlx-lm, where it takes numbers."""
+        """Pass the scalars to mlx-lm in place of numbers."""
         if not len(valid_set) and (names := self.numbers.adaptive):
-            way_out = "They observe the validation loss: add valid.jsonl."
+            way_out = "Add valid.jsonl, as they observe the validation loss."
             checks.fail(", ".join(names), "given a validation set", "none", way_out)
         numbers, live = self.numbers, SimpleNamespace(**vars(args))
         live.lora_parameters = dict(numbers.lora)
@@ -70,7 +70,7 @@ class Training:
         self.own[0].train_model(live, model, train_set, valid_set, *others)
 
     def save_config(self, _: Any, config_path: Any) -> None:
-        """Save the config in plain data, which mlx-lm loads the adapters with."""
+        """Save the config as plain data, from which mlx-lm can load the adapters."""
         plain = dict(self.config)
         if scheduled := self.numbers.in_layers:
             now = {name: float(scalar) for name, scalar in scheduled.items()}
@@ -81,13 +81,13 @@ class Training:
         self.own[0].save_config(plain, config_path)
 
     def train(self, **given: Any) -> None:
-        """Attach the scalars, train, and leave the model as it is to be used."""
+        """Attach the scalars and train; at the end the model is ready for use."""
         model, args = given["model"], given["args"]
         if self.name in SCHEDULE_FREE:
             given["optimizer"] = self._schedule_free()
         optimizer, others = given["optimizer"], dict(self.numbers.in_layers)
         if self.numbers.rate_is_mlx_lms:
-            others["learning_rate"] = self.numbers.rate  # rides along, to be recorded
+            others["learning_rate"] = self.numbers.rate  # attached only to be recorded
         group = attach(optimizer, model, self.numbers.horizon, **others)
         recorder = Recorder(group)
         self.run_now = Run(model, optimizer, group, recorder, self.order, self.config)
@@ -116,10 +116,10 @@ class Training:
             rate = self.config["learning_rate"] if block is None else own(block)
         return SCHEDULE_FREE[self.name](rate, **numbers.optimizer)
 
-    # In the place of the trainer's -------------------------------------------------
+    # Replacements in the trainer ----------------------------------------------------
 
     def evaluate(self, *args: Any, **named: Any) -> Any:
-        """Evaluate at the average, once there is one."""
+        """Evaluate at the average, if there is one yet."""
         optimizer: Any = self.run_now.optimizer
         with ExitStack() as after:
             if optimizer.step.item():
@@ -128,7 +128,7 @@ class Training:
             return self.own[1].evaluate(*args, **named)
 
     def iterate_batches(self, *args: Any, loop: bool = False, **named: Any) -> Iterator[Any]:
-        """Return the batches; after each iteration of the training, see what is to be saved."""
+        """Return the batches; during training, save what is due after each iteration."""
         batches: Iterator[Any] = self.own[1].iterate_batches(*args, loop=loop, **named)
         return self._training_batches(batches) if loop else batches
 
@@ -146,10 +146,10 @@ class Training:
     # Files -------------------------------------------------------------------------
 
     def _after(self, iteration: int) -> None:
-        """Save what mlx-lm does not, beside what it does.
+        """Save what mlx-lm does not save.
 
-        Between two steps of the optimizer nothing is saved but at their beginning: the gradients
-        that are being accumulated are in the trainer, and are computed again.
+        The state for ``--resume`` is saved only after a step of the optimizer, as the accumulated
+        gradients are in the trainer. A resumed run computes them again.
         """
         every, saves = self.every, self.config["save_every"]
         if iteration % saves == 0:
@@ -159,7 +159,7 @@ class Training:
             self.run_now.save(self.folder, iteration)
 
     def _save_adapters(self, iteration: int) -> None:
-        """Save the average in the place of the weights, and the numbers that the layers have."""
+        """Save the average in place of the weights, and the current numbers of the layers."""
         if not self.first:
             return
         if self.numbers.in_layers:
