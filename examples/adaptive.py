@@ -1,12 +1,13 @@
-"""Numbers that listen: a plateau, a switch of losses and a loss scale, all in one run.
+"""Adaptive scalars: a plateau, a switch between losses and a loss scale in one run.
 
-Trains a classifier of scikit-learn's digits in float16. The learning rate warms up, and is
-halved when the held-out loss has stopped improving. The first loss redraws the image; when
-it is small enough, the second one, which names the digit, takes over: the next loss when
-the criterion is met. The loss scale starts too high, so that the first steps overflow: they
-are skipped, and the scale comes down by itself. All of it rides in ``optimizer.state``.
+Trains a classifier on scikit-learn's digits in float16. The learning rate warms up and is
+halved when the held-out loss stops improving. The first loss reconstructs the image. When it
+is small enough, a ``ThresholdSwitch`` replaces it by the second loss, which classifies the
+digit. The loss scale starts too high, so the first steps overflow: they are skipped, and the
+scale decreases automatically. All scalars are stored in ``optimizer.state``.
 
-One sees the rate, the switch, the scale, both losses and the skipped steps, after every hundred.
+The output shows the rate, the switch, the scale, both losses and the number of skipped steps,
+every 100 steps.
 """
 
 from typing import Any
@@ -24,7 +25,7 @@ Parameters = dict[str, Any]
 
 
 class Model(nn.Module):
-    """A hidden layer that two others share: one redraws the image, one names the digit."""
+    """A hidden layer with two heads: one reconstructs the image, one classifies the digit."""
 
     def __init__(self) -> None:
         super().__init__()

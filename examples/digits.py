@@ -1,10 +1,10 @@
-"""Handwritten digits, with everything scheduled: rate, decay, dropout and a loss weight.
+"""Handwritten digits with a scheduled rate, weight decay, dropout and loss weight.
 
-Trains a classifier on scikit-learn's digits (1,797 real images, shipped with the package)
-four times: with schedules and at the constant values they start from (after warm-up),
-each eagerly and compiled. One call updates all schedules before each step. The auxiliary
-loss reconstructs the image from the features; its weight fades out. One sees a bar with all
-values while it trains, and after each run the accuracy on held-out images.
+Trains a classifier on scikit-learn's digits (1,797 real images that ship with scikit-learn)
+four times: with schedules and with constant values, each eagerly and compiled. One call
+updates all schedules before each step. The auxiliary loss reconstructs the image from the
+features, and its weight falls to 0. The output shows a progress bar with all values, and the
+accuracy on held-out images after each run.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BATCH = 64
 
 
 class Classifier(nn.Module):
-    """Two hidden layers, a head for the class and one that redraws the image."""
+    """Two hidden layers, with one head for the class and one that reconstructs the image."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()

@@ -4,17 +4,17 @@ On one machine, with two processes (``mlx.launch`` comes with MLX):
 
     mlx.launch -n 2 --backend ring --python $(which python) $(pwd)/examples/distributed.py
 
-On several machines see ``examples/README.md``. Every process trains on its share of each batch
-of scikit-learn's digits and averages the gradients with the others. A schedule is a function of
-the progress, and all processes have the same progress: the scalars need no communication. What
-observes a metric must be told the same one everywhere: the loss averaged over the processes.
-Now and then ``check_ranks`` makes sure that all hold the same. Run by one process it trains on
-the whole batches. One sees a line for each process: how well it recognizes the digits, and its
-values, which are those of the others.
+For several machines see ``examples/README.md``. Every process trains on its share of each batch
+of scikit-learn's digits, and the gradients are averaged over the processes. A schedule is a
+function of the progress, which is the same on all processes, so it needs no communication.
+Adaptive scalars must observe the same metric everywhere, here the loss averaged over the
+processes. From time to time, ``check_ranks`` checks that all processes have the same state. A
+single process trains on the whole batches. The output shows one line per process with its
+accuracy and its values, which are the same on all of them.
 
-With ``--save run.safetensors --stop 75`` rank 0 saves a checkpoint after 75 steps. With
-``--resume run.safetensors`` rank 0, which alone needs the file, loads it and gives it to all:
-the run goes on bit for bit.
+With ``--save run.safetensors --stop 75``, rank 0 saves a checkpoint after 75 steps. With
+``--resume run.safetensors``, rank 0 loads the file, which only it needs, and copies the state to
+the other ranks. The resumed run is identical bit for bit.
 """
 
 import argparse
@@ -75,10 +75,10 @@ def build(schedule_free: bool) -> tuple[nn.Module, optim.Optimizer, ScalarGroup]
 def train(
     model: nn.Module, optimizer: optim.Optimizer, group: ScalarGroup, steps: int, stop: int | None
 ) -> None:
-    """Train from the step that the optimizer is at, to ``stop`` of so many steps."""
+    """Train from the optimizer's step to ``stop``, or else to the end of the run."""
     world = mx.distributed.init()
     x, y = digits()
-    key = mx.random.key(1)  # the same batches everywhere
+    key = mx.random.key(1)  # the same batches on all ranks
     batches = list(mx.random.randint(0, len(y), (steps, BATCH), key=key))
     smoothing = group["smoothing"]
 
@@ -96,7 +96,7 @@ def train(
 
     done = int(optimizer.step)
     for batch in group.track(batches[done:stop], Horizon(steps), done):
-        # Each rank drops units of its own, and the same ones after it was resumed.
+        # Each rank has its own dropout masks, which are the same in a resumed run.
         mx.random.seed(done * world.size() + world.rank())
         mine = batch[world.rank() :: world.size()]
         group.observe(step(x[mine], y[mine]))
@@ -109,11 +109,11 @@ def train(
 def main(
     steps: int, stop: int | None, save_to: Path | None, resume: Path | None, schedule_free: bool
 ) -> None:
-    # Processes that were launched together and do not find each other stop here: each would
-    # train as rank 0 of 1.
+    # With strict=True, processes that fail to connect stop here. Otherwise each would train
+    # alone as rank 0 of 1.
     launched = {"MLX_RANK", "OMPI_COMM_WORLD_RANK"} & os.environ.keys()
     world = mx.distributed.init(strict=bool(launched))
-    mx.random.seed(0)  # the same weights everywhere
+    mx.random.seed(0)  # the same weights on all ranks
     model, optimizer, group = build(schedule_free)
     if resume is not None:
         if world.rank() == 0:
@@ -135,8 +135,8 @@ def main(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--stop", type=int, help="stop after so many steps")
-    parser.add_argument("--save", type=Path, dest="save_to", help="where rank 0 saves")
-    parser.add_argument("--resume", type=Path, help="what rank 0 loads, and gives to all")
+    parser.add_argument("--stop", type=int, help="stop after this number of steps")
+    parser.add_argument("--save", type=Path, dest="save_to", help="the file that rank 0 saves")
+    parser.add_argument("--resume", type=Path, help="the file that rank 0 loads for all ranks")
     parser.add_argument("--schedule-free", action="store_true", help="use ScheduleFreeAdamW")
     main(**vars(parser.parse_args()))

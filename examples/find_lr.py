@@ -1,9 +1,9 @@
-"""Which learning rate to begin with: the range test, and a run with what it suggests.
+"""The learning rate range test, and training with each rate that it suggests.
 
-Trains a classifier of scikit-learn's digits with a rate that grows from step to step, until
-the loss diverges; puts everything back; and trains with each suggestion as the peak of a
-1cycle schedule. One sees the three suggestions and the accuracy that each leads to. With
-``--png FILE`` the losses are drawn over the rates.
+The test trains a classifier on scikit-learn's digits with a rate that grows at every step
+until the loss diverges, and then restores everything. Each suggestion becomes the peak of a
+1cycle schedule. The output shows the three suggestions and the accuracy with each of them.
+``--png FILE`` saves a plot of the losses over the rates.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main(png: Path | None) -> None:
     found = find_learning_rate(model, optim.AdamW(1e-3), loss_fn, batches, compile=True)
     print(f"valley {found.valley:.2g}  steepest {found.steepest:.2g}  minimum {found.minimum:.2g}")
     print(
-        f"the loss went from {found.losses[0]:.2f} over {min(found.losses):.2f} to divergence",
+        f"the loss fell from {found.losses[0]:.2f} to {min(found.losses):.2f} and then diverged",
         flush=True,
     )
     if png is not None:
@@ -67,5 +67,5 @@ def main(png: Path | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--png", type=Path, help="where to draw the losses over the rates")
+    parser.add_argument("--png", type=Path, help="where to save a plot of the losses")
     main(**vars(parser.parse_args()))

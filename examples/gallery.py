@@ -1,8 +1,9 @@
-"""Every schedule in one picture: ``python examples/gallery.py schedules.png`` draws it.
+"""All schedules in one picture: ``python examples/gallery.py schedules.png``.
 
-One sees a curve for each schedule over a run, from progress 0 to 1, under the call that makes
-it. A gap is a jump, a dot is what holds from the end of the run on. The picture in the README is
-``examples/schedules.png``. It needs matplotlib: ``pip install -e ".[cpu,plot]"``.
+The picture shows the curve of each schedule over a run, from progress 0 to 1, with the call
+that makes it. A gap is a jump, and a dot is a value that is reached only at the end of the run.
+The README shows ``examples/schedules.png``. Matplotlib is needed:
+``pip install -e ".[cpu,plot]"``.
 """
 
 import argparse
@@ -69,5 +70,5 @@ def main(file: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, help="where to draw the picture")
+    parser.add_argument("file", type=Path, help="where to save the picture")
     main(parser.parse_args().file)

@@ -1,10 +1,10 @@
 """Fine-tuning with a learning rate for each layer, and no decay on biases and norms.
 
-A classifier learns scikit-learn's digits from 0 to 4. Then it gets a new last layer, for all
-ten, and is fine-tuned on a few images: the last layer with the rate, the layers before it
-with the rate divided by 2.6 once and twice. All rates follow one schedule. For comparison
-the same is done with one rate for all layers, which does as well on a task this small, and
-with the new layer alone. One sees the accuracy on held-out images of each.
+A classifier learns the digits 0 to 4 of scikit-learn's digits. Then it gets a new last layer
+for all ten digits and is fine-tuned on a few images. The last layer has the full rate, and each
+layer before it a rate that is smaller by a factor of 2.6. All rates follow one schedule. For
+comparison, all layers are trained with one rate, which does as well on such a small task, and
+only the new layer is trained. The output shows the held-out accuracy of each variant.
 """
 
 import copy

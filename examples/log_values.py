@@ -1,14 +1,14 @@
-"""Every value of a run: recorded, written as CSV, and sent to TensorBoard.
+"""Recording all values of a run, writing them as CSV and sending them to TensorBoard.
 
-A group calls whatever subscribes to it after each update. A ``Recorder`` keeps the rows; a
-function of three lines sends them to any writer that has ``add_scalar(tag, value, step)``:
-that of TensorBoard, PyTorch or tensorboardX.
+A group calls its subscribers after each update. A ``Recorder`` keeps the values as rows, and a
+function of three lines sends them to any writer with ``add_scalar(tag, value, step)``, such as
+those of TensorBoard, PyTorch and tensorboardX.
 
     pip install tensorboard
     python examples/log_values.py --folder runs && tensorboard --logdir runs
 
-One sees what was recorded, and how the loss fell. Without ``--folder`` the files are in a
-temporary folder, which is taken away in the end.
+The output shows what was recorded and how the loss fell. Without ``--folder``, the files are
+written to a temporary folder, which is deleted at the end.
 """
 
 import argparse
@@ -28,7 +28,7 @@ STEPS = 200
 
 
 def to_writer(writer: Any, horizon: int) -> Callable[[float, dict[str, float]], None]:
-    """Return a function for ``subscribe`` that sends all values to a writer."""
+    """Return a callback for ``subscribe`` that sends all values to a writer."""
 
     def send(progress: float, values: dict[str, float]) -> None:
         for name, value in values.items():

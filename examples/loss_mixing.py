@@ -1,9 +1,9 @@
-"""One loss fades out and another one in: ``w * a + (1 - w) * b``, and a list of losses.
+"""A gradual switch from one loss to another, ``w * a + (1 - w) * b``, and a list of losses.
 
-On scikit-learn's digits: the network first learns to redraw the image (a), and then,
-gradually, to name the digit (b). A third loss, on the size of the features, comes in at the
-end only. The weights are scalars, so one update moves them, in the compiled step too. One sees
-the three weights and the three losses at every 60th step.
+On scikit-learn's digits, the network first learns to reconstruct the image (a) and then,
+gradually, to classify the digit (b). A third loss, on the size of the features, is added only
+at the end. The weights are scalars, so one update changes all of them, also in the compiled
+step. The output shows the three weights and the three losses every 60 steps.
 """
 
 import mlx.core as mx

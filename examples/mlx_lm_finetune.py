@@ -1,12 +1,11 @@
-"""mlx-lm's own trainer, unchanged, with a rate, a decay and a loss weight on schedules.
+"""The unchanged trainer of mlx-lm with a scheduled rate, weight decay and loss weight.
 
 Trains a tiny Llama from random weights, in bfloat16, on the documentation that ships with
-Python, with a validation set. The trainer compiles its step and knows nothing of schedules.
-They follow the optimizer's own step, which is right in every trainer: nothing has to be wrapped
-or updated. (The iterator of batches is no place for that: the trainer iterates for validation
-too.) With ``--accumulation N`` the optimizer makes a step for every N iterations, so that the
-horizon is ``iterations // N``. One sees the losses beside the values of the schedules: those of the
-step to come.
+Python, with a validation set. The trainer compiles its step and has no code for these schedules.
+They follow the optimizer's own step, which works in every trainer without wrapping or updating
+anything. (Updates in the iterator of batches would be wrong, as the trainer also iterates for
+validation.) With ``--accumulation N``, the optimizer makes one step in N iterations, so the
+horizon is ``iterations // N``. The output shows the losses and the values of the next step.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 from scalars import CosineAnnealing, Horizon, Linear, ScalarGroup, Warmup, attach
 
 TEXT = "\n".join(topics.values())
-CHARACTERS = sorted(set(TEXT))  # a token is a character
+CHARACTERS = sorted(set(TEXT))  # each character is a token
 
 
 def dataset(length: int = 64, count: int = 400) -> list[tuple[list[int], int]]:
@@ -49,7 +48,7 @@ def tiny_llama() -> Model:
 
 
 class Report(TrainingCallback):
-    """Print what the trainer reports beside the values of the schedules."""
+    """Print the trainer's reports with the values of the schedules."""
 
     def __init__(self, group: ScalarGroup) -> None:
         self.group = group

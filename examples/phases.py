@@ -1,8 +1,8 @@
-"""A run written as phases: batch size and learning rate change together.
+"""A run in phases, in which the batch size and the learning rate change together.
 
-The plan is data. The loop reads the batch size from the phase that it is in; the learning
-rate is one scalar over the whole run, which the optimizer holds. On scikit-learn's digits. One
-sees, after each epoch, its batch size, rate and phase, and the accuracy on held-out images.
+The loop reads the batch size of the current phase. The learning rate is one scalar over the
+whole run, which is passed to the optimizer. The model is trained on scikit-learn's digits. The
+output shows the batch size, rate, held-out accuracy and phase after each epoch.
 """
 
 import mlx.core as mx

@@ -1,7 +1,7 @@
-"""The plain loop: a scheduled learning rate, ``update`` before a step, ``float`` for the log.
+"""A plain training loop: ``update`` before each step, and ``float`` to log the value.
 
-Fits a straight line to the diabetes data that ships with scikit-learn. One sees the rate, which
-warms up and falls along a cosine, and the loss, which falls to that of the least squares fit.
+Fits a linear model to the diabetes data that ships with scikit-learn. The output shows the rate,
+which warms up and then follows a cosine, and the loss, which falls to that of least squares.
 """
 
 import mlx.core as mx

@@ -1,11 +1,11 @@
-"""With and without a schedule: constant, cosine, 1cycle and Schedule-Free on digits.
+"""A comparison of constant, cosine, 1cycle and Schedule-Free training on digits.
 
 Every method trains the same network on scikit-learn's digits with SGD, momentum 0.9 and weight
-decay 0.001. The learning rate of each is chosen from one grid, by the loss on a validation
-split at the end of the run, the mean of two seeds. Then it trains with five other seeds. The
-table shows the mean and the spread of the loss and the accuracy on held-out images after 25,
-50 and 100 % of the run: a cosine is made for its end, while Schedule-Free does not know where
-the end is. With ``--png FILE`` the losses are drawn too.
+decay 0.001. The learning rate of each method is the one in a grid with the lowest validation
+loss at the end of the run, as a mean over two seeds. Then it trains with five other seeds. The
+table shows mean and standard deviation of the loss and the accuracy on held-out images after
+25, 50 and 100 % of the run. A cosine is best at its end, while Schedule-Free does not depend on
+where the end is. ``--png FILE`` saves a plot of the losses.
 """
 
 import argparse
@@ -36,7 +36,7 @@ METHODS = {
 
 
 def digits() -> list[mx.array]:
-    """Return the images and labels to train with, to validate and to hold out."""
+    """Return the images and labels for training, validation and testing."""
     images, labels = load_digits(return_X_y=True)
     split = partial(train_test_split, random_state=0)
     x, x_rest, y, y_rest = split(images / 16, labels, test_size=0.5, stratify=labels)
@@ -53,7 +53,7 @@ def loss_fn(model: nn.Module, x: mx.array, y: mx.array) -> mx.array:
 def train(
     method: str, rate: float, seed: int, epochs: int, data: list[mx.array]
 ) -> list[tuple[float, float]]:
-    """Return the loss and the accuracy on the second data after 25, 50 and 100 % of the run."""
+    """Return held-out loss and accuracy after 25, 50 and 100 % of the run."""
     x, y, x_held_out, y_held_out = data
     mx.random.seed(seed)
     model = nn.Sequential(
@@ -86,7 +86,7 @@ def train(
 
 
 def at_end(runs: list[list[tuple[float, float]]]) -> float:
-    """Return the mean of the losses at the end of runs; infinity if one of them diverged."""
+    """Return the mean final loss of runs, or infinity if one of them diverged."""
     losses = [run[-1][0] for run in runs]
     return statistics.mean(losses) if all(map(math.isfinite, losses)) else math.inf
 
@@ -94,7 +94,7 @@ def at_end(runs: list[list[tuple[float, float]]]) -> float:
 def best_and_others(
     method: str, epochs: int, seeds: int, data: list[mx.array]
 ) -> tuple[float, list[list[tuple[float, float]]]]:
-    """Return the rate that is best on the validation split, and runs at it with other seeds."""
+    """Return the rate with the best validation loss, and runs at this rate with other seeds."""
     x, y, x_val, y_val, x_test, y_test = data
     with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task(method, total=2 * len(GRID) + seeds)
@@ -139,6 +139,6 @@ def main(png: Path | None, epochs: int, seeds: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--seeds", type=int, default=5, help="how many runs of each method")
-    parser.add_argument("--png", type=Path, help="where to draw the losses")
+    parser.add_argument("--seeds", type=int, default=5, help="number of runs of each method")
+    parser.add_argument("--png", type=Path, help="where to save a plot of the losses")
     main(**vars(parser.parse_args()))

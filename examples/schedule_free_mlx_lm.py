@@ -1,10 +1,11 @@
-"""mlx-lm's own trainer with Schedule-Free AdamW: where to switch to the average, and back.
+"""The trainer of mlx-lm with Schedule-Free AdamW, evaluated and saved at the average.
 
-The trainer evaluates and saves the weights that it trains with. Those of a Schedule-Free
-optimizer are to be evaluated and saved at their average. So the run is cut into parts; after
-each of them the weights are switched, evaluated by mlx-lm's ``evaluate``, saved, and switched
-back, which changes nothing in the run. The end of the run is known to nobody: train on as long
-as the loss falls. One sees the held-out loss at the weights that are trained, and at the average.
+The trainer evaluates and saves the weights that it trains, but the weights of a Schedule-Free
+optimizer should be evaluated and saved at their average. So the run is split into parts. After
+each part the model is switched to the average, evaluated with mlx-lm's ``evaluate``, saved and
+switched back, which does not affect the training. The length of the run need not be fixed:
+continue as long as the loss falls. The output shows the held-out loss at the training weights
+and at the average.
 """
 
 import argparse
@@ -49,5 +50,5 @@ def main(parts: int, steps: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=40, help="of each part")
+    parser.add_argument("--steps", type=int, default=40, help="number of steps in each part")
     main(**vars(parser.parse_args()))

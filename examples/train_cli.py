@@ -1,12 +1,13 @@
-r"""A trainer whose learning rate is asked for by flags, and which can be stopped and resumed.
+r"""A trainer with command-line flags for the learning rate that can be stopped and resumed.
 
     python train_cli.py --lr_schedule step_schedule --decay_steps 100 --decay_gamma 0.5 \
         --learning_rate 0.1 --max_steps 300 --checkpoint run --steps_this_run 120
 
-makes 120 of the 300 steps. The same command without --steps_this_run makes the others: the
-schedule goes on where it was, as its progress is in the state of the optimizer. Besides the
-names of ``scalars`` there is one of this script, "warm_restarts"; an expression such as
-"Warmup(CosineAnnealing(0.1), 0.1)" serves too. One sees the rate and the loss at every 60th step.
+makes 120 of the 300 steps. The same command without --steps_this_run makes the remaining ones.
+The schedule continues, as its progress is saved in the state of the optimizer. --lr_schedule
+takes the names of ``scalars``, the name "warm_restarts" that this script registers, and
+expressions such as "Warmup(CosineAnnealing(0.1), 0.1)". The output shows the rate and the loss
+every 60 steps.
 """
 
 import argparse
@@ -33,16 +34,16 @@ BATCH = 64
 
 
 def warm_restarts(learning_rate: float, max_steps: int, decay_steps: int) -> ScheduledScalar:
-    """Restart every ``decay_steps`` steps: what --lr_schedule warm_restarts asks for."""
+    """Restart every ``decay_steps`` steps, for ``--lr_schedule warm_restarts``."""
     return CosineAnnealingWarmRestarts(learning_rate, first_cycle=decay_steps / max_steps)
 
 
 def flags() -> tuple[argparse.Namespace, ScheduledScalar]:
-    """Return the arguments, and the learning rate that they ask for."""
+    """Return the arguments and the learning rate that they define."""
     register("warm_restarts", warm_restarts)
     parser = argparse.ArgumentParser(description="Train on digits.")
     add_arguments(parser)
-    parser.add_argument("--checkpoint", type=Path, help="where the run is saved, and resumed from")
+    parser.add_argument("--checkpoint", type=Path, help="the file that saves the run, to resume it")
     parser.set_defaults(learning_rate=0.1, max_steps=300)
     args = parser.parse_args()
     try:

@@ -1,14 +1,14 @@
-"""A walk through a run with pictures: plan it, find a rate, train, and look at what happened.
+"""A run with plots: find a learning rate, plan the run, train, and look at the result.
 
-Cells begin with ``# %%``. Run one by one in Jupyter, VS Code or PyCharm, they show the learning
-rate test, the plan and the run as pictures. Run all at once they print the losses, and
+Cells begin with ``# %%``. If you run them one by one in Jupyter, VS Code or PyCharm, they show
+plots of the learning rate test, the plan and the run. As a script, it prints the losses, and
 
     python examples/walkthrough.py --pictures FOLDER
 
-writes the three pictures into a folder too. It needs matplotlib: ``pip install matplotlib``.
+also saves the three plots to a folder. It needs matplotlib: ``pip install matplotlib``.
 """
 
-# %% The data, a model and its loss: scikit-learn's handwritten digits.
+# %% The data (scikit-learn's handwritten digits), the model and the loss.
 import argparse
 from pathlib import Path
 
@@ -30,9 +30,9 @@ from scalars import (
     plot,
 )
 
-parser = argparse.ArgumentParser(description="A walk through a run with pictures.")
-parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="where to write the pictures")
-folder = parser.parse_known_args()[0].pictures  # a notebook has arguments of its own
+parser = argparse.ArgumentParser(description="A run with plots.")
+parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="where to save the plots")
+folder = parser.parse_known_args()[0].pictures  # ignores the arguments of a notebook
 
 images, labels = load_digits(return_X_y=True)
 x, y = mx.array(images / 16).astype(mx.float32), mx.array(labels)
@@ -49,20 +49,20 @@ def loss_fn(model: nn.Module, x: mx.array, y: mx.array) -> mx.array:
 
 
 def write(name: str) -> None:
-    """Write the picture that was drawn last into the folder, if one was asked for."""
+    """Save the last plot to the folder, if one was given."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         pyplot.savefig(folder / f"{name}.png", dpi=100)
-        print(f"{name}.png is in {folder.name}", flush=True)
+        print(f"saved {folder.name}/{name}.png", flush=True)
 
 
-# %% Which learning rate? It grows from step to step until the loss diverges; nothing is changed.
+# %% Find a learning rate. The rate grows until the loss diverges; then everything is restored.
 found = find_learning_rate(model, optim.AdamW(1e-3), loss_fn, batches)
 print(f"found a rate of {found.steepest:.2g}", flush=True)
 found.plot()
 write("rate")
 
-# %% The plan: what each number will be at every step. The plateau waits for a metric.
+# %% Plan the run, and plot each number at every step. The plateau has no metric yet.
 horizon = Horizon(EPOCHS * len(batches), steps_per_epoch=len(batches))
 plateau = ReduceOnPlateau(found.steepest, factor=0.5, patience=0)
 lr = Warmup(plateau, horizon.fraction(epochs=1))
@@ -70,7 +70,7 @@ plan = ScalarGroup(lr=lr, weight_decay=Linear(0.01, 0.1), dropout=dropout)
 plot(plan, horizon)
 write("plan")
 
-# %% The run: attach finds the numbers in the optimizer and the model, one call updates them all.
+# %% Train. attach finds the scalars in the optimizer and the model, and track updates them all.
 optimizer = optim.AdamW(learning_rate=plan["lr"], weight_decay=plan["weight_decay"])
 group = attach(optimizer, model)
 recorder = Recorder(group)
@@ -89,6 +89,6 @@ for step, batch in enumerate(group.track(batches * EPOCHS, horizon), start=1):
         epoch = step // len(batches)
         print(f"epoch {epoch:2}  lr {lr:.5f}  held-out loss {validation:.3f}", flush=True)
 
-# %% What happened: the losses under the rate, which fell where the plateau was reached.
+# %% Plot the losses and the rate, which fell at each plateau of the held-out loss.
 recorder.plot()
 write("run")

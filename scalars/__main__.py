@@ -73,12 +73,8 @@ def _parser() -> ArgumentParser:
     show.add_argument("expressions", nargs="+", metavar="EXPRESSION", help=text)
     text = "number of steps in the run (default: show progress from 0 to 1)"
     show.add_argument("--steps", type=int, metavar="N", help=text)
-    show.add_argument(
-        "--epochs",
-        type=int,
-        metavar="E",
-        help="number of epochs in the run, to show epochs instead of steps",
-    )
+    text = "number of epochs in the run, to show epochs instead of steps"
+    show.add_argument("--epochs", type=int, metavar="E", help=text)
     show.add_argument("--png", metavar="FILE", help="save a plot to FILE")
     show.add_argument("--csv", action="store_true", help="print the values at every step")
     show.add_argument("--log", action="store_true", help="use a logarithmic y axis")
@@ -243,7 +239,10 @@ def _convert(given: Namespace) -> None:
 
 
 def _from(given: Namespace) -> None:
-    print("T: steps of the run, s to e: values, w: warm-up steps, n: steps, g: factor, k: power")
+    print(
+        "For T steps: s = first or highest rate, e = last rate, w = warm-up steps, n = steps, "
+        "g = factor, k = power"
+    )
     for library, theirs, here in matching(" ".join(given.words)):
         print(f"{library}: {theirs}\n    {here}")
 

@@ -214,7 +214,9 @@ def test_schedules_of_ones_own(by: str, tmp_path: Path) -> None:
     assert scalars_of("convert", "run.json", load="my_schedules").stdout == "Parabola(start=2)\n"
     broken = scalars_of("list", load="broken")
     assert (broken.returncode, broken.stdout) == (2, "")
-    assert "--load must be a module or a file that Python runs: ZeroDivisionError" in broken.stderr
+    assert (
+        "--load must be a module or a file that can be imported: ZeroDivisionError" in broken.stderr
+    )
     assert broken.stderr.count("\n") == 1
     if by == "file":  # never another module of that name
         assert "json/__init__.py has the same name" in scalars_of("list", load="other/json").stderr
@@ -248,7 +250,7 @@ def test_the_version_is_in_one_place(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "lr.png"
     assert run("show", "Linear(1, 0)", "--steps", "9", "--png", str(file), capsys=capsys) == (
-        f"drawn to {file}\n"
+        f"saved to {file}\n"
     )
     assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 

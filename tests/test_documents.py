@@ -160,9 +160,9 @@ def test_an_example_leaves_nothing_behind_unless_asked(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_walkthrough(tmp_path: Path) -> None:
     lines = run("walkthrough.py", "--pictures", str(tmp_path / "a")).splitlines()
-    pictures = [line.split()[0] for line in lines if line.endswith(" is in a")]
+    pictures = [line.removeprefix("saved a/") for line in lines if line.startswith("saved")]
     assert pictures == ["rate.png", "plan.png", "run.png"]
-    first, *epochs = [line for line in lines if not line.endswith(" is in a")]
+    first, *epochs = [line for line in lines if not line.startswith("saved")]
     rate = float(re.fullmatch(r"found a rate of (\S+)", first)[1])  # type: ignore[index]
     shown = r"epoch +\d+  lr (\S+)  held-out loss (\S+)"
     rates, losses = zip(*[map(float, re.fullmatch(shown, line).groups()) for line in epochs])  # type: ignore[union-attr]

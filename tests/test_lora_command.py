@@ -41,7 +41,7 @@ BAD: list[tuple[dict[str, Any], list[str], str]] = [
     ({"lr_scheduler": "Linear(1, 0)"}, [], "a key of the config must be one that mlx-lm knows, got 'lr_scheduler'. Did you mean lr_schedule?"),
     ({}, ["--record", "run.txt"], "--record must be a .csv or a .jsonl file, got 'run.txt'"),
     ({}, ["--record", "/no/where/run.csv"], "--record must be a file in a folder that exists"),
-    ({}, ["--resume"], "--resume must be given where a run has saved resume.safetensors"),
+    ({}, ["--resume"], "--resume must be used with a folder that contains resume.safetensors"),
     ({"train": False}, [], "--train must be given, or --test alone"),
     ({"train": False}, ["--resume", "--test"], "--train must be given, or --test alone"),
     ({}, ["--iters", "many"], "argument --iters: invalid int value: 'many'"),

@@ -123,7 +123,7 @@ def _config(lora: Any, arguments: Sequence[str]) -> dict[str, Any]:
     if config["config"]:
         written = _yaml(config["config"], lora.yaml_loader)
         for name, value in written.items():
-            # mlx-lm ignores unknown keys. A key that is close to a known one is probably misspelled.
+            # mlx-lm ignores unknown keys, but a key that is close to a known one is a mistake.
             if name not in allowed and (close := get_close_matches(str(name), allowed, 1, 0.8)):
                 way_out = f"Did you mean {close[0]}?"
                 checks.fail("a key of the config", "one that mlx-lm knows", name, way_out)

@@ -89,7 +89,7 @@ def _of_lora(config: Mapping[str, Any], horizon: Horizon | None) -> dict[str, An
 
 
 def _check_dropout(dropout: Any, horizon: Horizon | None) -> None:
-    """Check a dropout rate at every step, as MLX checks only the first one."""
+    """Check a dropout rate at every step, as MLX checks it only when a layer is made."""
     if isinstance(dropout, ScheduledScalar) and horizon is not None:
         values = map(dropout.at, horizon.progresses()[:-1])
     else:
