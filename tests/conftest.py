@@ -16,6 +16,13 @@ def pytest_configure(config: pytest.Config) -> None:
     compiler.install(getattr(config, "workerinput", {}).get("workerid"))
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which device the tests run on: it is MLX's default."""
+    device = mx.default_device()
+    more = "; nothing here runs on a GPU" if device == mx.cpu else ""
+    return f"MLX {mx.__version__}, default device: {device}{more}"
+
+
 # New examples at every run by hand; the same ones where a run decides about a change.
 settings.register_profile(
     "scalars", derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]

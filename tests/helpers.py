@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+import tempfile
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
 import scalars
@@ -16,6 +21,12 @@ MLX = tuple(int(part) for part in mx.__version__.split(".")[:3])
 KERNELS_BY_DTYPE = MLX >= (0, 31, 2)
 """Before, MLX names a compiled kernel without the dtypes of its inputs, and so takes one for
 another in the same process (ml-explore/mlx#3427)."""
+
+
+def needs_cpu(reason: str) -> pytest.MarkDecorator:
+    """Mark a test that only means something on a CPU: elsewhere it is skipped, and says why."""
+    on_cpu = mx.default_device() == mx.cpu
+    return pytest.mark.skipif(not on_cpu, reason=f"only on a CPU: {reason}")
 
 
 def public_names() -> dict[str, Any]:
@@ -49,6 +60,18 @@ def largest_difference(actual: Any, expected: Any) -> float:
 def reloaded(state: Any) -> Any:
     """Return a state as it comes back from a file: other dicts, other arrays."""
     return tree_unflatten([(name, mx.array(array)) for name, array in tree_flatten(state)])
+
+
+def pending(tree: Any) -> Counter[str]:
+    """Count the operations that arrays wait for, by name.
+
+    What has been evaluated, by whomever, waits for nothing any more.
+    """
+    arrays = [array for _, array in tree_flatten(tree) if isinstance(array, mx.array)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.dot"
+        mx.export_to_dot(str(path), *arrays)
+        return Counter(re.findall(r'label ="(\w+)"', path.read_text()))
 
 
 class Traced:

@@ -13,7 +13,7 @@ import pytest
 
 from scalars import Linear
 
-from .helpers import KERNELS_BY_DTYPE, MLX, Traced, assert_same
+from .helpers import KERNELS_BY_DTYPE, MLX, Traced, assert_same, needs_cpu
 
 V = mx.array([0.25, 0.5, -1.5, 3.0])
 M = mx.array([[0.5, -1.0], [2.0, 0.25]])
@@ -215,6 +215,7 @@ def leaves(result: Any) -> list[mx.array]:
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
+@pytest.mark.gpu
 @every_site
 def test_eager(site: str) -> None:
     scalar = Linear(0.25, 0.75)
@@ -223,6 +224,7 @@ def test_eager(site: str) -> None:
         assert_same(leaves(SITES[site](scalar)), leaves(SITES[site](value)))
 
 
+@pytest.mark.gpu
 @every_site
 def test_compiled(site: str) -> None:
     if site in ("booleans * s", "integers * s") and not KERNELS_BY_DTYPE:
@@ -346,13 +348,13 @@ def test_compiled_scalar_first_keeps_the_dtype(dtype: mx.Dtype) -> None:
         assert_same(list(step(x)), list(plain(x)))
 
 
-def test_float64_on_the_cpu() -> None:
-    with mx.stream(mx.cpu):
-        x = mx.array([1.0, 2.0], mx.float64)
-        scalar = Linear(0.1, 0.7)
-        assert (scalar * x).dtype == mx.float64
-        # In double precision from MLX 0.32 on, as the float is.
-        assert [float(y.item()) for y in scalar * x] == [float(y.item()) for y in 0.1 * x]
+@needs_cpu("float64")
+def test_float64() -> None:
+    x = mx.array([1.0, 2.0], mx.float64)
+    scalar = Linear(0.1, 0.7)
+    assert (scalar * x).dtype == mx.float64
+    # In double precision from MLX 0.32 on, as the float is.
+    assert [float(y.item()) for y in scalar * x] == [float(y.item()) for y in 0.1 * x]
 
 
 @pytest.mark.parametrize("dtype", [mx.int8, mx.int32, mx.uint64, mx.bool_], ids=str)

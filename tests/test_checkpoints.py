@@ -30,6 +30,7 @@ def uninterrupted(mode: str, total: int = TOTAL) -> Run:
     return run
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("attach_first", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_resumed_at_any_step_it_is_the_same_run(

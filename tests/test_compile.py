@@ -53,6 +53,7 @@ def test_a_million_updates_take_no_memory() -> None:
     assert mx.get_active_memory() - arrays < 1_000
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("value", [0.9, 0.99, 0.999, 0.9999, 0.987654321, 2 / 3, 0.5, 0.0, 1.0])
 def test_one_minus_beta_loses_no_digits(value: float) -> None:
     beta = Linear(value, 0.5)
@@ -173,6 +174,7 @@ def test_in_a_module_it_is_no_parameter_and_stays_live() -> None:
     assert rate.progress == 1
 
 
+@pytest.mark.gpu
 def test_dropout_from_zero_takes_effect_when_compiled() -> None:
     rate = Linear(0.0, 0.5)
     dropout = nn.Dropout(rate)

@@ -72,6 +72,7 @@ def stepper(optimizer: Any, compiled: bool) -> tuple[Callable[..., Any], Traced]
     return mx.compile(body, inputs=optimizer.state, outputs=optimizer.state), body
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("by_step", [False, True])
 def test_training_with_held_values_is_that_of_floats_by_hand(by_step: bool, compiled: bool) -> None:

@@ -121,6 +121,7 @@ def test_every_parameter_gets_its_settings() -> None:
         assert member.eps == {"head": 1e-3, "embed": 1e-4}.get(layer, 1e-8)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_training_is_that_of_each_group_alone(compiled: bool) -> None:
     """Each parameter moves bit for bit as by an AdamW of its own with the floats by hand."""

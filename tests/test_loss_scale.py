@@ -37,6 +37,7 @@ def gradscaler(finite: list[bool], scale: float, interval: int, minimum: float) 
     return values
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_rule(compiled: bool) -> None:
     finite = [bool((i * i + i // 7) % 5) for i in range(200)]
@@ -60,6 +61,7 @@ def test_it_stays_finite() -> None:
     assert [float(scale.observe(True)) for _ in range(3)] == [2.0**127] * 3
 
 
+@pytest.mark.gpu
 def test_unscale() -> None:
     scale = DynamicLossScale(1024.0)
     grads = {"a": [mx.array([2048.0, -512.0])], "b": mx.array([1024.0], mx.float16)}
@@ -72,6 +74,7 @@ def test_unscale() -> None:
         scale.unscale({})
 
 
+@pytest.mark.gpu
 def test_dtypes_beside_arrays() -> None:
     scale = DynamicLossScale(8.0)
     for dtype in (mx.float16, mx.bfloat16, mx.float32):
@@ -130,6 +133,7 @@ class Run:
         return {k: v for k, v in self.optimizer.state.items() if k != "scalars"}
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_float16_training_overflows_and_recovers(compiled: bool) -> None:
     run = Run(compiled)
@@ -146,6 +150,7 @@ def test_float16_training_overflows_and_recovers(compiled: bool) -> None:
         assert run.body.traces == 1
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_resumed_it_is_the_same_run(compiled: bool) -> None:
     whole = Run(compiled)

@@ -115,6 +115,7 @@ def by_hand(dtype: mx.Dtype) -> Any:
     return model.parameters()
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("driver", ["loop", "step"])
 def test_every_value_reaches_the_weights(driver: str, tmp_path: Path) -> None:
     ours, rates = by_trainer(tmp_path, driver, mx.float32, (RATE(), DECAY(), WEIGHT()))
@@ -128,6 +129,7 @@ def test_every_value_reaches_the_weights(driver: str, tmp_path: Path) -> None:
         assert largest_difference(others, ours) > 1e-3
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("driver", ["loop", "step"])
 def test_bfloat16_stays_bfloat16(driver: str, tmp_path: Path) -> None:
     ours, _ = by_trainer(tmp_path, driver, mx.bfloat16, (RATE(), DECAY(), WEIGHT()))
@@ -137,6 +139,7 @@ def test_bfloat16_stays_bfloat16(driver: str, tmp_path: Path) -> None:
     assert largest_difference(ours, theirs) <= 0.03
 
 
+@pytest.mark.gpu
 def test_gradient_accumulation_and_checkpointing(tmp_path: Path) -> None:
     ours, rates = by_trainer(
         tmp_path,

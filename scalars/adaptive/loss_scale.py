@@ -72,7 +72,8 @@ class DynamicLossScale(Schedule):
     overflow, and multiplied by ``factor`` after ``growth_interval`` steps without an overflow
     [1]. It is an array on the device. Only code that reads it as a number, such as
     ``float(scale)`` or the snapshot of a group, waits for the device. ``update`` does not
-    change it.
+    change it. If ``attach`` has a horizon, the values of a step depend on whether the step
+    before it was skipped: an eager step waits for the device then, a compiled step does not.
 
     In a training step::
 

@@ -38,13 +38,13 @@ class AttachedOptimizer(Optimizer):
     def update(self, model: nn.Module, gradients: Any) -> None:
         """Update a model, and call the callbacks only after it, as one of them may fail."""
         link = self._attachment
-        count = link.steps.now
+        traced = link.steps.traced
         link.updating_model = True
         try:
             super().update(model, gradients)
         finally:
             link.updating_model = False
-        if link.horizon is not None and isinstance(count, int):
+        if link.horizon is not None and not traced:
             link.group.notify()
 
     def __setattr__(self, name: str, value: Any) -> None:

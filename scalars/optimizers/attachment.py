@@ -207,18 +207,19 @@ class Attachment:
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
         self._relink()
-        done = self.steps.now
-        traced = not isinstance(done, int)
+        # Without a horizon nobody needs the number of the step: it may be on the device.
+        driven = self.horizon is not None
+        traced, done = self.steps.traced, self.steps.now if driven else None
         if not traced and is_tracing() and _is_traced(gradients):
             raise ValueError(words.BLIND_STEP)
         twin = Twin(member, Numbers(), traced)
         try:
             apply = partial(twin.optimizer.apply_gradients, gradients, parameters)
-            updated = self.steps.stopped(done, apply)
+            updated = apply() if done is None else self.steps.stopped(done, apply)
         finally:
             twin.hand_over()
-        if isinstance(done, int):
-            self.steps.count(done + 1)
+        if not traced:
+            self.steps.count(done + 1 if isinstance(done, int) else None)
             for rider in self.riders.values():
                 if rider.driven:
                     rider.driven.stepped(rider.leaf)

@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..number.cell import Cell, Pair
-from ..number.mlx_protocol import is_placeholder
+from ..number.mlx_protocol import is_placeholder, is_transforming
 from ..table import Formula, Table
 from ..words import NO_PROGRESS, NO_UPDATE
 from . import words
@@ -24,14 +24,15 @@ class Steps:
     """The step of an optimizer: a number on the host, a placeholder in a trace.
 
     The number is cached, so that reading it waits for the device only if the step array was
-    replaced without a call of ``count``.
+    replaced without a call of ``count``, or if a loss scale may have skipped the last step.
     """
 
     def __init__(self, read: Callable[[], mx.array], horizon: Any = None) -> None:
         self._read = read
         self.horizon = horizon
-        self._known: tuple[mx.array | None, int] = (None, 0)
+        self._known: tuple[mx.array | None, int | None] = (None, 0)
         self._progress = (-1, 0.0)
+        self._was_traced = False
 
     @property
     def now(self) -> int | mx.array:
@@ -40,11 +41,15 @@ class Steps:
         if step is not None:
             return step
         here, (known, count) = self._read(), self._known
-        if here is known:
+        if here is known and count is not None:
             return count
         if is_placeholder(here):
             return here
-        try:  # it was loaded, or computed in a graph
+        return self._counted(here)
+
+    def _counted(self, here: mx.array) -> int:
+        """Return the number in an array that was loaded, or computed in a graph."""
+        try:
             count = int(here.item())  # type: ignore[arg-type]
         except RuntimeError as error:
             if "without a primitive" not in str(error):
@@ -65,8 +70,26 @@ class Steps:
 
         return copy_context().run(run)  # the context is discarded, also after an error
 
-    def count(self, done: int) -> None:
-        """Cache ``done`` as the number of the step array after an eager update."""
+    @property
+    def traced(self) -> bool:
+        """Whether the step is a placeholder, without waiting for its number."""
+        if (step := STOPPED.get().get(id(self))) is not None:
+            return not isinstance(step, int)
+        if (here := self._read()) is self._known[0]:
+            return False
+        if is_transforming() and is_placeholder(here):
+            self._was_traced = True
+            return True
+        if self._was_traced:  # a call that has failed since may have left a placeholder
+            self._was_traced = False
+            self._counted(here)
+        return False
+
+    def count(self, done: int | None) -> None:
+        """Cache ``done`` as the number of the step array after an eager update.
+
+        It is ``None`` if no number is needed.
+        """
         self._known = (self._read(), done)
 
     @property
