@@ -91,7 +91,7 @@ def _arguments(name: str, value: Any) -> list[Any]:
     arguments = list(checks.sequence("arguments in lr_schedule", value))
     if not least <= len(arguments) <= most:
         rule = f"as many as {name} takes, {least} to {most}"
-        way_out = f"Pass those of mlx.optimizers.{name}."
+        way_out = f"Pass the arguments of MLX's {name}."
         checks.fail("arguments in lr_schedule", rule, arguments, way_out)
     for i, argument in enumerate(arguments):
         checks.real(f"item {i} of arguments", argument)
