@@ -287,7 +287,7 @@ def test_compiled_is_that_of_floats(name: str, dtype: str, driver: str) -> None:
     assert traces == traces_of_floats(name, dtype) == (1 if dtype == "float32" else traces)
     # Where a half-precision gradient meets state in float32, what stands to the right of an
     # array, such as ``eps``, is rounded to the dtype of the gradient.
-    rounding = ROUNDING if dtype == "float32" else 5e-4
+    rounding = ROUNDING["float32"] if dtype == "float32" else 5e-4
     assert largest_difference(ours, by_hand) <= rounding
     assert largest_difference(ours["weights"], by_hand["weights"]) <= min(rounding, 5e-6)
 
