@@ -1,8 +1,8 @@
-"""The table of schedules: a row for each class, and more where one row is not enough.
+"""The table of schedules, with at least one row for each class.
 
-``test_properties.py`` puts every row through every property. A new schedule is one
-class and one row here: how it is made, its smallest and largest value, and some of its
-values, worked out by hand from the formula.
+``test_properties.py`` checks every property for every row. A new schedule is one class and one
+row here: a factory, its smallest and largest value, and some of its values, computed by hand
+from the formula.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ from scalars import (
 
 
 def quadratic(progress: float) -> float:
-    """Fall from 1 to 0: a function that pickle can find."""
+    """Fall from 1 to 0, as a function that can be pickled."""
     return (1 - progress) ** 2
 
 
 def wave(progress: mx.array) -> mx.array:
-    """Return a wave made with MLX: it serves a float too."""
+    """Return a wave computed with MLX, also for a float."""
     return 1 + mx.sin(10 * mx.array(progress))
 
 
 @dataclass(frozen=True)
 class Case:
-    """A schedule, its range, and values of it that were worked out by hand."""
+    """A schedule, its range, and some values computed by hand."""
 
     make: Callable[[], ScheduledScalar]
     bounds: tuple[float, float]
@@ -79,7 +79,7 @@ class Case:
     jumps: bool = False
     """Whether the value jumps somewhere."""
     tolerance: float = 1e-12
-    """Of the points, relative to the largest bound: more where MLX's float32 is used."""
+    """The tolerance of the points relative to the largest bound; float32 needs more."""
 
     def __str__(self) -> str:
         return repr(self.make())
@@ -137,7 +137,7 @@ CASES = [
         {0: 0.1, 0.2: 0.1, 0.25: 0.01, 0.49: 0.01, 0.5: 5, 0.625: 4, 0.75: 2, 1: 2},
         jumps=True,
     ),
-    # Spans of no length: at 0, at 1, and twice the same boundary.
+    # Spans of length 0: at 0, at 1, and a repeated boundary.
     Case(lambda: Sequence([9.0, Linear(1.0, 0.0)], [0.0]), (0, 1), {0: 1, 0.5: 0.5, 1: 0}),
     Case(
         lambda: Sequence([Linear(0.0, 1.0), Linear(5.0, 7.0)], [1.0]),
@@ -459,7 +459,7 @@ CASES = [
         {0: 0, 0.25: 1.5, 0.5: 3, 0.75: 2, 1: 1},
     ),
     Case(lambda: Linear(1.0, 3.0).astype(mx.bfloat16), (1, 3), {0: 1, 0.5: 2, 1: 3}),
-    # Adaptive ones, before they have observed anything; the range is that of all they may.
+    # Adaptive schedules before any observation. The range covers all observations.
     Case(lambda: ReduceOnPlateau(0.5, patience=3, minimum=0.1), (0.1, 0.5), {0: 0.5, 1: 0.5}),
     Case(lambda: ReduceOnPlateau(Linear(1.0, 0.5), 0.5, mode="max"), (0, 1), {0: 1, 0.5: 0.75}),
     Case(lambda: Warmup(ReduceOnPlateau(1.0), 0.5), (0, 1), {0: 0, 0.25: 0.5, 0.5: 1, 1: 1}),

@@ -1,9 +1,9 @@
-"""A quicker C++ compiler for the kernels that MLX makes on a Linux CPU.
+"""A faster C++ compiler for the kernels that MLX builds on a Linux CPU.
 
-A compiled function has kernels, and MLX has ``g++`` compile each one: 0.7 seconds, nearly
-all of them for one header. The tests make more than a thousand. Here ``g++`` is a script
-that has that header precompiled; and every worker has its own folder for kernels, because
-two processes that make the same one at the same time may read half a file.
+MLX compiles each kernel of a compiled function with ``g++``. This takes 0.7 seconds, nearly all
+of them for one header, and the tests build more than a thousand kernels. Here ``g++`` is a script
+that uses a precompiled header. Every worker has its own folder for kernels, because two processes
+that build the same kernel at once may read an incomplete file.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 import mlx.core as mx
 
 HEADER = Path("mlx/backend/cpu/compiled_preamble.h")
-FLAGS = ["-std=c++17", "-O3", "-Wall", "-fPIC"]  # those of MLX: others would not fit
+FLAGS = ["-std=c++17", "-O3", "-Wall", "-fPIC"]  # the flags of MLX, as others would not match
 HOME = "SCALARS_TESTS_HOME"
 
 
 def install(worker: str | None) -> None:
-    """Set the environment of this process and of those that it starts."""
+    """Set the environment of this process and its children."""
     if worker is None:
         name = f"scalars-tests-mlx-{mx.__version__}-{os.getuid()}"
         os.environ[HOME] = str(Path(tempfile.gettempdir()) / name)
@@ -44,7 +44,7 @@ def install(worker: str | None) -> None:
 
 
 def precompiled(compiler: str, include: Path, target: Path) -> bool:
-    """Precompile the header; a failure leaves MLX the compiler that there is."""
+    """Precompile the header; if this fails, MLX uses the ordinary compiler."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(f".{os.getpid()}")
     source = ["-I", str(include), "-x", "c++-header", str(include / HEADER), "-o", str(part)]

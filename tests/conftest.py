@@ -1,4 +1,4 @@
-"""The state that every test starts from."""
+"""The state in which every test starts."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from . import compiler
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have MLX compile its kernels quickly, in this process and in those it starts."""
+    """Speed up the compilation of MLX's kernels in this process and its children."""
     compiler.install(getattr(config, "workerinput", {}).get("workerid"))
 
 
@@ -32,7 +32,7 @@ settings.load_profile("scalars")
 
 @pytest.fixture(autouse=True, scope="session")
 def warm_mlx() -> None:
-    """Evaluate once: before that, MLX traces a compiled function twice."""
+    """Evaluate once, as before that MLX traces a compiled function twice."""
     mx.eval(mx.array(1.0) + 1)
 
 

@@ -1,6 +1,6 @@
-"""Broken texts, configs and files: nothing but the documented errors may come of them.
+"""Broken texts, configs and files, which must raise only the documented errors.
 
-``python -m tests.fuzz 1000000`` tries a million; ``test_fuzz.py`` a few thousand.
+``python -m tests.fuzz 1000000`` tries a million inputs, ``test_fuzz.py`` a few thousand.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ VALUES: list[Any] = [
 
 
 def broken_text(chosen: random.Random, texts: list[str]) -> str:
-    """Return a text that was cut, doubled, joined and sprinkled."""
+    """Return a text that is randomly cut, doubled, joined and changed."""
     text = chosen.choice(texts)
     for _ in range(chosen.randint(1, 4)):
         i, j = sorted(chosen.randint(0, len(text)) for _ in range(2))
@@ -105,7 +105,7 @@ def saved() -> list[str]:
 
 
 def try_all(count: int, seed: int) -> Counter[str]:
-    """Try ``count`` inputs; return how many went how. Another error comes through."""
+    """Try ``count`` inputs and count the results; undocumented errors are raised."""
     chosen, outcomes = random.Random(seed), Counter[str]()
     files, slowest = saved(), 0.0
     with tempfile.TemporaryDirectory() as folder:

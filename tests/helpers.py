@@ -1,4 +1,4 @@
-"""What several test files need: exact comparison of trees, and runs of an optimizer."""
+"""Helpers for several test files: exact comparison of trees, and runs of an optimizer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import scalars
 MLX = tuple(int(part) for part in mx.__version__.split(".")[:3])
 """The version of MLX."""
 KERNELS_BY_DTYPE = MLX >= (0, 31, 2)
-"""Before, MLX names a compiled kernel without the dtypes of its inputs, and so takes one for
-another in the same process (ml-explore/mlx#3427)."""
+"""Earlier versions name a compiled kernel without the dtypes of its inputs, and so confuse kernels
+in the same process (ml-explore/mlx#3427)."""
 
 
 def needs_cpu(reason: str) -> pytest.MarkDecorator:
@@ -30,7 +30,7 @@ def needs_cpu(reason: str) -> pytest.MarkDecorator:
 
 
 def public_names() -> dict[str, Any]:
-    """Return what users import from the package, loaded."""
+    """Return the public names of the package and their values."""
     return {name: getattr(scalars, name) for name in dir(scalars) if not name.startswith("_")}
 
 
@@ -58,7 +58,7 @@ def largest_difference(actual: Any, expected: Any) -> float:
 
 
 def reloaded(state: Any) -> Any:
-    """Return a state as it comes back from a file: other dicts, other arrays."""
+    """Return a copy of a state with new dicts and arrays, as if loaded from a file."""
     return tree_unflatten([(name, mx.array(array)) for name, array in tree_flatten(state)])
 
 

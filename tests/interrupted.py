@@ -1,9 +1,9 @@
-"""A training run that gets SIGINT again and again, goes on, and looks at itself each time.
+"""A training run that is interrupted by SIGINT many times, continues, and checks its state.
 
-``python -m tests.interrupted FOLDER MODE INTERRUPTS`` trains, in a mode of ``resumable.py``,
-until it was interrupted so many times. After each it asserts that nothing is half changed, and
-that the next steps are, bit for bit, those of a run that nobody has interrupted: compiled, one
-with scalars; eagerly, one with plain floats that are set by hand.
+``python -m tests.interrupted FOLDER MODE INTERRUPTS`` trains, in a mode of ``resumable.py``, until
+it was interrupted INTERRUPTS times. After each interrupt it asserts that the state is consistent
+and that the next steps are equal, bit for bit, to those of a run without interrupts. In compiled
+modes that run uses scalars, in eager modes plain floats that are set by hand.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ByHand(Run):
 
 
 class Interrupted:
-    """A run, what is saved of it, and a handler of SIGINT that raises while it is armed."""
+    """A run, its checkpoint, and a handler of SIGINT that raises while it is armed."""
 
     def __init__(self, folder: Path, mode: str) -> None:
         self.run = Run(mode, TOTAL)
@@ -60,7 +60,7 @@ class Interrupted:
         self.recorder = Recorder(self.group, last=20)
         self.rows = folder / "rows.json"
         self.armed = self.raised = False
-        self.train(1)  # what is compiled is traced: an error in a trace needs a checkpoint
+        self.train(1)  # trace everything first, as an error in a trace needs a checkpoint
         self.reference = Run(mode, TOTAL) if self.run.compiled else ByHand(TOTAL)
         if self.run.compiled:
             self.reference.aux = self.reference.aux * ReduceOnPlateau(1.0, 0.9999, patience=3)
@@ -87,16 +87,16 @@ class Interrupted:
         self.raised, self.armed = False, True
         try:
             print("ready", flush=True)
-            while not self.raised:  # MLX drops an error that is raised where it converts a scalar,
+            while not self.raised:  # MLX drops an error that is raised while it converts a scalar,
                 self.train(1)
         except KeyboardInterrupt:
             pass
-        except ValueError:  # or says that it is none
+        except ValueError:  # or reports that it is not a number
             assert self.raised
         self.run.step = int(self.run.optimizer.step.item())
 
     def look(self) -> None:
-        """Assert that nothing is half changed."""
+        """Assert that the state is consistent."""
         leaves = list({id(x): x for one in self.group.values() for x in one.leaves}.values())
         one = mx.array(1.0)
         state = [self.run.optimizer.state]
@@ -114,7 +114,7 @@ class Interrupted:
         assert len(Recorder().load(self.rows)) > 0
 
     def compare(self) -> None:
-        """Assert that the run goes on as one that nobody has interrupted."""
+        """Assert that the run continues like one without interrupts."""
         ours, theirs = self.run, self.reference
         theirs.step = ours.step
         theirs.model.update(reloaded(ours.parameters()))

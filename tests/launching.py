@@ -12,21 +12,21 @@ from pathlib import Path
 
 TIMEOUT = 300
 ALONE = 'export TMPDIR="$1/$MLX_RANK"; mkdir -p "$TMPDIR"; shift; exec "$@"'
-"""A rank has a folder of its own for kernels: two that make the same one may read half a file."""
+"""Each rank has its own folder for kernels, as two builds of a kernel would conflict."""
 
 
 def launch(ranks: int, arguments: Sequence[str], folder: Path) -> str:
-    """Run Python on so many ranks; return what they have printed, errors too.
+    """Run Python on several ranks and return their output, including errors.
 
-    Whatever the ranks do, ``mlx.launch`` exits with 0: what they print or write must tell.
-    All that was started has ended when this returns or raises.
+    ``mlx.launch`` always exits with 0, so failures must be seen in the output or in files. All
+    processes have ended when this returns or raises.
     """
     launcher = str(Path(sys.executable).parent / "mlx.launch")
     options = ["-n", str(ranks), "--backend", "ring", "--starting-port", str(free_ports(ranks))]
     # MLX 0.30.0 puts its own Python before a first argument that is a file; "sh" is none here.
     command = ["sh", "-c", ALONE, "sh", str(folder), sys.executable, *arguments]
     printed = folder / "printed"
-    silent, kept_open = os.pipe()  # at an end of its input mlx.launch never rests
+    silent, kept_open = os.pipe()  # at the end of its input mlx.launch would loop
     with printed.open("w") as file:
         process = subprocess.Popen(
             [launcher, *options, *command],
@@ -44,13 +44,13 @@ def launch(ranks: int, arguments: Sequence[str], folder: Path) -> str:
         os.close(silent)
         os.close(kept_open)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # the ranks too
+            os.killpg(process.pid, signal.SIGKILL)  # also ends the ranks
             process.wait()
     return printed.read_text()
 
 
 def free_ports(count: int) -> int:
-    """Return the first of so many ports in a row that nobody listens on."""
+    """Return the first of a number of consecutive free ports."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -100,7 +100,7 @@ def rows(path: Path) -> list[dict[str, float]]:
 
 
 def loaded(config: dict[str, Any]) -> tuple[Any, CacheDataset, CacheDataset]:
-    """Return what mlx-lm makes of a config: the model with its layers, and two data sets."""
+    """Return the model with LoRA layers and the two data sets that mlx-lm makes from a config."""
     llama.TransformerBlock.__call__ = PLAIN_CALL
     kind = config.get("fine_tune_type", "lora")
     np.random.seed(0)
@@ -121,7 +121,7 @@ def loaded(config: dict[str, Any]) -> tuple[Any, CacheDataset, CacheDataset]:
 def by_hand(config: dict[str, Any], frozen: bool = False) -> dict[str, mx.array]:
     """Train as mlx-lm does, eagerly, with every float set by hand before each step.
 
-    Or with those of the layers as they were at first, ``frozen``.
+    With ``frozen``, the floats of the layers keep their first values.
     """
     every, evaluates = config.get("grad_accumulation_steps", 1), config["steps_per_eval"]
     model, train_set, valid_set = loaded(config)
@@ -133,7 +133,7 @@ def by_hand(config: dict[str, Any], frozen: bool = False) -> dict[str, mx.array]
     model.train()
     batches = trainer.iterate_batches(train_set, 4, 2048, loop=True)
     for it, batch in zip(range(1, ITERS + 1), batches):
-        if it in (1, ITERS) or it % evaluates == 0:  # which draws the order of its batches
+        if it in (1, ITERS) or it % evaluates == 0:  # for the order of the batches
             list(zip(range(config["val_batches"]), trainer.iterate_batches(valid_set, 4, 2048)))
         p = done / (ITERS // every)
         set_floats(model, optimizer, p, 0.0 if frozen else p)

@@ -1,6 +1,6 @@
-"""What several ranks do together, and what one process does that plays them all.
+"""Tests that several ranks run together, and that a single process runs for all ranks.
 
-Under ``mlx.launch`` every rank runs all of it, and writes what it has come to.
+Under ``mlx.launch`` every rank runs all of them and writes its results.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ def share(step: int, rank: int) -> list[mx.array]:
 
 
 def averaged(shares: list[Any], ranks: int) -> Any:
-    """Return the mean of what the ranks have: of the own share, or of all that are played."""
+    """Return the mean over the ranks: of the own share, or of all simulated shares."""
     if len(shares) < ranks:
         return nn.average_gradients(shares[0])
     return tree_map(lambda *arrays: sum(arrays[1:], arrays[0]) / ranks, *shares)
 
 
 def rounded(tree: Any, quantum: float) -> Any:
-    """Return arrays of few digits, so that their sum is exact, and the same in any order."""
+    """Return arrays of few digits, so that their sum is exact in any order."""
     return tree_map(lambda array: mx.round(array / quantum) * quantum, tree)
 
 
 class Training:
-    """A small model, whose optimizer has everything scheduled."""
+    """A small model with an optimizer whose arguments are all scheduled."""
 
     def __init__(self, mine: range, ranks: int, horizon: bool = False, seed: int = 0) -> None:
         mx.random.seed(seed)
@@ -121,7 +121,7 @@ class Training:
         return finites
 
     def train_alone(self, last: int) -> None:
-        """Train in float32, with nothing that is reduced over ranks."""
+        """Train in float32 without any reduction over ranks."""
         loss_and_grad = nn.value_and_grad(self.model, lambda x, y: mx.abs(self.model(x) - y).mean())
         for at in range(last):
             if self.horizon is None:
@@ -133,7 +133,7 @@ class Training:
 
 
 def arrays_of(training: Training) -> Found:
-    """Return all that a training holds, and that it saves."""
+    """Return the whole state of a training run."""
     flat = dict(tree_flatten([training.model.parameters(), training.optimizer.state]))
     return {**flat, "state_dict": training.group.state_dict()}
 
@@ -153,7 +153,7 @@ def loss_scale(
 
 
 def sharded(mine: range, ranks: int) -> Found:
-    """Every rank has other parameters' gradients, and one of them is infinite."""
+    """Every rank has gradients of different parameters, and one of them is infinite."""
     scale = DynamicLossScale(4.0)
     finites = []
     for at in range(ranks + 1):
@@ -165,7 +165,7 @@ def sharded(mine: range, ranks: int) -> Found:
     return {"finites": finites, "scale": float(scale)}
 
 
-# One rank's state for all -------------------------------------------------------
+# Copying the state of one rank ----------------------------------------------------
 
 
 def odd_arrays(rank: int) -> dict[str, mx.array]:
@@ -186,7 +186,7 @@ def odd_arrays(rank: int) -> dict[str, mx.array]:
 
 
 def synchronized(mine: range, ranks: int, horizon: bool, first_is_fresh: bool) -> Found:
-    """Rank 0 alone has trained, or alone has not; then all go on as one."""
+    """Only rank 0 has trained, or all except rank 0; then all continue with the same state."""
     rank = mine[0] if len(mine) == 1 else 0
     alone = Training(range(1), 1, horizon, seed=rank)
     if (rank > 0) == first_is_fresh:
@@ -197,7 +197,7 @@ def synchronized(mine: range, ranks: int, horizon: bool, first_is_fresh: bool) -
     before["state_dict"] = alone.group.state_dict()
     captured = alone.state
 
-    def decayed() -> mx.array:  # a compiled function that was made before
+    def decayed() -> mx.array:  # compiled before the states are copied
         return alone.group["learning_rate"] * mx.array(1.0) + alone.model.layers[0].bias.sum()
 
     inputs = [alone.model.state, alone.optimizer.state]
@@ -219,7 +219,7 @@ def synchronized(mine: range, ranks: int, horizon: bool, first_is_fresh: bool) -
 
 
 def refused(rank: int) -> Found:
-    """What ``sync_ranks`` says where the ranks are not made alike."""
+    """The errors of ``sync_ranks`` if the ranks have different structures."""
     found = {}
     width = nn.Linear(2, 2 + (rank == 1))
     more = ScalarGroup(lr=Linear(0.0, 1.0), **({"wd": Linear(0.0, 1.0)} if rank == 1 else {}))
@@ -234,7 +234,7 @@ def refused(rank: int) -> Found:
     return found
 
 
-# What differs in silence --------------------------------------------------------
+# Differences without an error ---------------------------------------------------
 
 
 def message(call: Callable[[], Any]) -> str:
@@ -246,7 +246,7 @@ def message(call: Callable[[], Any]) -> str:
 
 
 class Differences:
-    """Trainings of which the last rank does something else, in silence: a method for each."""
+    """Training runs in which the last rank silently does something else, one per method."""
 
     def __init__(self, rank: int, ranks: int) -> None:
         self.first, self.last = rank == 0, rank == ranks - 1
@@ -313,7 +313,7 @@ KINDS = [name for name in vars(Differences) if name[0] != "_"]
 
 
 def differences(rank: int, ranks: int) -> Found:
-    """Return what ``check_ranks`` says of each."""
+    """Return the error of ``check_ranks`` for each."""
     found = {}
     for kind in KINDS:
         one = Differences(rank, ranks)
@@ -379,7 +379,7 @@ def few_batches(rank: int) -> Found:
 
 
 def recorded(rank: int, folder: Path) -> Found:
-    """All ranks write: what is shared, and what is their own."""
+    """All ranks write a shared file and their own files."""
     group = ScalarGroup(lr=Linear(1.0, 0.0))
     recorder = Recorder(group)
     for at in range(3):
@@ -392,11 +392,11 @@ def recorded(rank: int, folder: Path) -> Found:
     return {"loaded": Recorder().load(folder / "rank-{rank}.json")["loss"]}
 
 
-# All of it ----------------------------------------------------------------------
+# All results ----------------------------------------------------------------------
 
 
 def played(mine: range, ranks: int) -> Found:
-    """Return what is to be the same on each of several ranks and where one plays them all."""
+    """Return the results that must be equal on several ranks and in a single process."""
     found: Found = {}
     kinds = [(True, False, False), (False, False, True), (True, True, False)]
     for unscale_first, compiled, horizon in kinds if ranks == 2 else kinds[:2]:
@@ -420,7 +420,7 @@ def save(found: Found, path: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    faulthandler.dump_traceback_later(270, exit=True)  # where a rank waits for ever
+    faulthandler.dump_traceback_later(270, exit=True)  # if a rank hangs
     world = mx.distributed.init(strict=True)
     rank, ranks = world.rank(), world.size()
     found = played(range(rank, rank + 1), ranks)

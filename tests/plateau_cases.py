@@ -1,4 +1,4 @@
-"""Random metrics, and ways to observe them: PyTorch's plateau and ours see the same."""
+"""Random metrics, and ways to observe them, for PyTorch's plateau and ours."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A training run that saves a checkpoint after every step: a process that may be killed.
+"""A training run that saves a checkpoint after every step, so that it may be killed.
 
-``python -m tests.resumable FOLDER MODE TOTAL`` goes on from the folder's checkpoint, or
-begins, and trains to the end. MODE is ``eager`` or ``compiled``, then ``loop`` or ``step``.
+``python -m tests.resumable FOLDER MODE TOTAL`` continues from the checkpoint in the folder, if
+there is one, and trains to the end. MODE is ``eager`` or ``compiled``, then ``loop`` or ``step``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Run:
 
     @cached_property
     def body(self) -> Any:
-        """The step, which is compiled once: with the state that the optimizer has then."""
+        """The step, which is compiled once with the current state of the optimizer."""
         loss_and_grad = nn.value_and_grad(self.model, self.loss)
 
         def body(x: mx.array) -> None:
@@ -67,7 +67,7 @@ class Run:
         return mx.compile(body, inputs=self.state, outputs=self.state) if self.compiled else body
 
     def set_numbers(self) -> None:
-        """Say how far the run is."""
+        """Set the progress of the run."""
         assert self.group is not None
         if not self.by_step:
             self.group.update(self.horizon.progress(self.step))
@@ -91,7 +91,7 @@ class Run:
         }
         path = folder / "next.safetensors"
         mx.save_safetensors(str(path), arrays)
-        os.replace(path, folder / "checkpoint.safetensors")  # all of it, or the one before
+        os.replace(path, folder / "checkpoint.safetensors")  # the complete file, or the one before
 
     def load(self, folder: Path) -> None:
         arrays = mx.load(str(folder / "checkpoint.safetensors"))

@@ -1,4 +1,4 @@
-"""Rules of other libraries that metrics drive: what they are called with, there and here."""
+"""Metric rules of other libraries, with their arguments and ours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from .plateau_cases import metrics
 
-# For each library: the arguments of its class, and those of ours.
+# For each library, the arguments of its class and of ours.
 RULES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "transformers GreedyLR": [
         (
@@ -74,11 +74,11 @@ RULES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     ],
 }
 SINGLE = {"Keras ReduceLROnPlateau"}
-"""Those that keep the rate in single precision."""
+"""Rules that keep the rate in single precision."""
 METRICS = 400
 
 
 def seen(rule: str, arguments: dict[str, Any]) -> list[float]:
-    """Return the metrics that a rule is given: SpeechBrain's is not made for NaN."""
+    """Return the metrics for a rule; SpeechBrain's rule does not support NaN."""
     values = metrics(rule + str(arguments))[:METRICS]
     return [x for x in values if not (rule.startswith("SpeechBrain") and math.isnan(x))]

@@ -1,7 +1,7 @@
-"""A small problem and ways to solve it, for MLX, the reference and PyTorch alike.
+"""A small problem and ways to solve it, shared by MLX, the reference and PyTorch.
 
-The gradient at w is w**3 - w + noise, elementwise: operators only, so floats, MLX arrays and
-tensors of PyTorch compute it in the same order.
+The gradient at w is w**3 - w + noise, elementwise. It uses only operators, so floats, MLX arrays
+and PyTorch tensors compute it in the same order.
 """
 
 from __future__ import annotations

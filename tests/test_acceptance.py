@@ -46,8 +46,8 @@ def layer(module: Callable[[Any], Any], x: mx.array) -> Callable[[Any], Any]:
     return use
 
 
-# Where a Python float goes, and a scalar must: by the name of the place. Values of the
-# scalar are in (0, 1), as for probabilities.
+# Uses of a Python float that must also work with a scalar, by name. The values of the scalar
+# are in (0, 1), as for probabilities.
 SITES: dict[str, Callable[[Any], Any]] = {
     # Operators, the scalar on either side
     "s + x": lambda s: s + V,
@@ -108,7 +108,7 @@ SITES: dict[str, Callable[[Any], Any]] = {
     "mx.clip low": lambda s: mx.clip(V, s, 2.0),
     "mx.clip high": lambda s: mx.clip(V, None, s),
     "mx.outer": lambda s: mx.outer(V, V * s),
-    # Unary functions and constructors: MLX takes a float in some, an array in all
+    # Unary functions and constructors: some accept a float, all accept an array
     **{f"mx.{name}": unary(name) for name in UNARY.split()},
     "mx.array": lambda s: mx.array(s),
     "mx.array with a dtype": lambda s: mx.array(s, mx.float16),
@@ -193,7 +193,7 @@ def group_norm(s: Any) -> nn.Module:
 
 
 def takes_a_float(site: str) -> bool:
-    """Return whether this version of MLX takes a Python float here: older ones refuse some."""
+    """Return whether this version of MLX accepts a Python float here."""
     try:
         SITES[site](0.25)
     except TypeError:
@@ -254,7 +254,7 @@ def test_the_sites_depend_on_the_value(site: str) -> None:
     assert not all(mx.array_equal(a, b) for a, b in zip(low, high, strict=True))
 
 
-# Parameters that MLX reads as C++ floats: live eagerly; while tracing they are refused.
+# Parameters that MLX reads as C++ floats: eagerly they work, in a trace they raise.
 EAGER_ONLY: dict[str, Callable[[Any], Any]] = {
     "mx.addmm alpha": lambda s: mx.addmm(M, M, M, alpha=s),
     "mx.fast.rms_norm eps": lambda s: mx.fast.rms_norm(M, WEIGHT, s),
@@ -279,7 +279,7 @@ EAGER_ONLY: dict[str, Callable[[Any], Any]] = {
 }
 
 
-if MLX < (0, 32):  # where MLX took whatever has __int__ for an int here
+if MLX < (0, 32):  # before, MLX accepted any object with __int__ here
     del EAGER_ONLY["mx.linspace"]
 
 
@@ -298,7 +298,7 @@ def test_c_floats_are_refused_or_live_while_traced(site: str) -> None:
     try:
         first = compiled()
     except (TypeError, ValueError):
-        scalar.update(0.5)  # and a failed trace leaves nothing behind
+        scalar.update(0.5)  # and a failed trace has no effect
         assert float(scalar) == 0.5
         return
     np.testing.assert_allclose(np.array(first), np.array(EAGER_ONLY[site](0.25)), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Attached scalars: found, live, exact in every dtype, driven by the loop or by the step."""
+"""Attached scalars are found, current and exact in every dtype, with both drivers."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def run_compiled(name: str, dtype: str, by_hand: bool, steps: int) -> tuple[Any,
     group = None if by_hand else attach(optimizer)
     ours = parameters(dtype)
     optimizer.init(ours)
-    captured = [optimizer.state]  # and nothing else, as trainers do
+    captured = [optimizer.state]  # as trainers do
     body = Traced(lambda g, p: optimizer.apply_gradients(g, p))
     step = mx.compile(body, inputs=captured, outputs=captured)
     for progress, gradient in list(gradients(dtype))[:steps]:
         if group is not None:
             group.update(progress)
-        else:  # the floats are constants of the graph: compile it anew
+        else:  # the floats are constants of the graph, so compile it again
             set_by_hand(optimizer, "all", progress)
             step = mx.compile(body, inputs=captured, outputs=captured)
         ours = step(gradient, ours)
@@ -108,13 +108,13 @@ def test_compiled_is_that_of_floats_in_every_dtype(name: str, dtype: str) -> Non
 
 
 def test_without_attach_bfloat16_becomes_float32() -> None:
-    """The reason for all this; if it fails, MLX has changed."""
+    """The reason for ``attach``. If this fails, MLX has changed."""
     optimizer, _ = make("AdamW", "weight_decay")
     ours = optimizer.apply_gradients(next(gradients("bfloat16"))[1], parameters("bfloat16"))
     assert ours["w"].dtype == mx.float32
 
 
-# What is found --------------------------------------------------------------------
+# Finding scalars ------------------------------------------------------------------
 
 
 class Deep(nn.Module):
@@ -143,7 +143,7 @@ def test_everything_is_found() -> None:
         "betas.0": betas[0],
         "blocks.0.layers.1.p": rate,
         "learning_rate": lr,
-        "temperature.0": a,  # in the list "scales" too
+        "temperature.0": a,  # also in the list "scales"
         "temperature.1": b,
         "weight_decay": optimizer.weight_decay,
     }
@@ -289,7 +289,7 @@ def test_adafactor_keeps_the_decay_rate_that_it_was_given() -> None:
 
 
 def test_a_trainer_that_captures_the_optimizer_sees_all_scalars() -> None:
-    # From 0 an eager Dropout would draw no numbers at first, unlike a compiled one.
+    # At 0 an eager Dropout draws no random numbers, unlike a compiled one.
     rate, temperature, aux = Linear(0.1, 0.5), Linear(1.0, 3.0), Linear(0.0, 1.0)
 
     def train(compiled: bool) -> tuple[Any, list[float], int]:
@@ -316,7 +316,7 @@ def test_a_trainer_that_captures_the_optimizer_sees_all_scalars() -> None:
     (ours, our_losses, traces), (theirs, their_losses, _) = train(True), train(False)
     assert largest_difference(ours, theirs) <= 2e-6
     assert our_losses == pytest.approx(their_losses, rel=1e-5)
-    assert traces == 2  # the second with the state that the first has made
+    assert traces == 2  # the second starts from the state of the first
 
 
 # Driven by the step ---------------------------------------------------------------
@@ -378,9 +378,9 @@ def test_driven_by_the_step_is_driven_by_the_loop(rate: Callable[[], Any], compi
     # The forward pass of step t uses the value at t, as the update does.
     assert our_aux == pytest.approx([i / TOTAL for i in range(TOTAL)], rel=1e-6)
     assert our_aux == pytest.approx(their_aux, rel=1e-6)
-    # An expression is rounded in another place; AdamW divides by small numbers.
+    # An expression is rounded differently, and AdamW divides by small numbers.
     assert largest_difference(ours, theirs) <= 50 * VALUES
-    assert group.snapshot()["aux"] == 1  # the step that would come next
+    assert group.snapshot()["aux"] == 1  # the next step
     assert group["aux"].progress == 1
 
 

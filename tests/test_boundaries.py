@@ -1,4 +1,4 @@
-"""A change at step b of T falls on step b: for T up to a million, in a graph up to 100,000."""
+"""A change at step b of T happens at step b, for T up to a million (100,000 in a graph)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_cycles_and_stairs_in_a_graph(data: st.DataObject) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 4), st.floats(0.1, 3))
 def test_growing_repeats_begin_on_their_step(times: int, growth: int, cut: float) -> None:
-    """Of first, first * growth ... steps, in a run that ends within the last one."""
+    """Cycles of first, first * growth, ... steps, in a run that ends within the last cycle."""
     lengths = [3 * growth**i for i in range(times)]
     begins = [sum(lengths[:i]) for i in range(times)]
     total = sum(lengths[:-1]) + max(1, round(lengths[-1] * min(cut, 1)))
@@ -148,7 +148,7 @@ def test_equal_restarts(cycles: int, steps: int) -> None:
         x = step % steps / steps
         assert schedule.at(step / total) == pytest.approx((1 + math.cos(math.pi * x)) / 2, abs=1e-9)
         assert repeated.at(step / total) == pytest.approx(1 - x, abs=1e-9)
-    # A cycle that ends with the run has its end there, and no restart.
+    # A cycle that ends with the run does not restart.
     assert schedule.at(1) == repeated.at(1) == 0
     assert Cyclic(0.0, 1.0, cycle=1 / cycles).at(1) == 0
 

@@ -1,4 +1,4 @@
-"""A saved optimizer state holds the scalars: a run that is resumed is the run."""
+"""A saved optimizer state contains the scalars, and a resumed run equals the original run."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_killed_again_and_again_it_is_the_same_run(mode: str, tmp_path: Path) ->
         for line in process.stdout:
             done = int(line)
             if done == last < total:
-                process.send_signal(signal.SIGKILL)  # in the middle of the next step
+                process.send_signal(signal.SIGKILL)  # during the next step
                 kills += 1
                 break
         code = process.wait()

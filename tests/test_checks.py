@@ -1,4 +1,4 @@
-"""Bad input: an error at once that says argument, rule, value and way out."""
+"""Bad input raises an error at once, with the argument, the rule, the value and the way out."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def test_bad_progress_of_at(progress: Any, error: type[Exception], message: str)
         Linear(1.0, 2.0).at(progress)
 
 
-# Every field of every schedule: arguments that are right, and for each field a few
-# values that are wrong. ``test_every_field_is_swept`` sees that none is missing.
+# For every field of every schedule, valid arguments and some wrong values.
+# ``test_every_field_is_swept`` checks that none is missing.
 GOOD: dict[type[Schedule], dict[str, Any]] = {
     Constant: {"value": 1.0},
     Linear: {"start": 1.0, "end": 2.0},
@@ -350,7 +350,7 @@ def test_every_field_is_swept() -> None:
             assert fields == set(GOOD[schedule]), name
 
 
-# Steps where a fraction belongs, or a schedule that goes on after the run.
+# Steps in place of a fraction, or a schedule that continues after the run.
 WAYS_OUT = (
     r"Horizon.fraction\(steps=...\) converts steps and epochs. If the schedule is longer than this "
     r"run, cut it with Truncated\(schedule, end\), or pass the total steps of the whole schedule "

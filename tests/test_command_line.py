@@ -93,7 +93,7 @@ def test_each_scalar_has_a_panel_within_width_and_height(
     assert ("warm-up" in text) is (height > 12)
     assert lines[-2].split() == ["0", "0.75", "1.5", "2.25", "3"][:: 1 if width > 48 else 4]
     assert lines[-1].strip() == "epoch"
-    # The rate takes up all of its panel, whatever the dropout rate is.
+    # The rate fills its panel, whatever the dropout rate is.
     rows = lines[lines.index(titles[0]) : lines.index(titles[1])]
     assert any(0x2800 < ord(sign) <= 0x28FF for sign in rows[-1])
     assert any(0x2800 < ord(sign) <= 0x28FF for sign in rows[2 if height > 12 else 1])
@@ -105,7 +105,7 @@ def test_a_jump_is_a_gap_in_a_chart(
     monkeypatch.setenv("COLUMNS", "80")
     dots = dots_of(run("show", "StepDecay(1, 0.5, 0.5)", "--steps", "8", capsys=capsys))
     levels = sorted({y for ys in dots.values() for y in ys})
-    # 1, then 0.5, and 0.25 from the end on, as a small square: nothing between them.
+    # 1, then 0.5, and 0.25 at the end as a small square, with nothing between them.
     assert levels[0] == 0
     assert levels[1] == pytest.approx(levels[-1] * 2 / 3, abs=1)
     assert levels[2:] == [levels[-1] - 1, levels[-1]]
@@ -167,7 +167,7 @@ def test_names_of_hugging_face_with_a_value(capsys: pytest.CaptureFixture[str]) 
     for name in ("cosine", "reduce_lr_on_plateau", "warmup_stable_decay"):
         assert name in run("list", capsys=capsys)
     with pytest.raises(ValueError, match="must be that of a schedule, got 'cosine'"):
-        parse("cosine(0.1)")  # only there: it needs the steps of the run
+        parse("cosine(0.1)")  # works only in the command line, which has the steps
 
 
 OWN = """
@@ -218,7 +218,7 @@ def test_schedules_of_ones_own(by: str, tmp_path: Path) -> None:
         "--load must be a module or a file that can be imported: ZeroDivisionError" in broken.stderr
     )
     assert broken.stderr.count("\n") == 1
-    if by == "file":  # never another module of that name
+    if by == "file":  # not another module of that name
         assert "json/__init__.py has the same name" in scalars_of("list", load="other/json").stderr
 
 
@@ -278,7 +278,7 @@ CONVERTED: list[tuple[str, str, str]] = [
         "CosineAnnealing(start=1e-05, end=1e-07)), boundaries=(0.099, 0.1))",
     ),
     ("a.yml", "learning_rate: 1.0e-5\nlr_schedule: null\n", "Constant(value=1e-05)"),
-    (  # accumulation: the optimizer makes 250 steps
+    (  # with accumulation the optimizer makes 250 steps
         "a.yaml",
         "learning_rate: 1e-5\niters: 1000\ngrad_accumulation_steps: 4\n"
         "lr_schedule:\n  name: cosine_decay\n  arguments: [1e-5, 1000]\n",
@@ -336,7 +336,7 @@ BAD: list[tuple[list[str], str]] = [
         "the name at column 1 must be called with its arguments, got 'cosine'. Write cosine(...)",
     ),
     (["show", "lr = Linear"], "text must be an expression"),
-    (["show", "lr=Linear"], "Write Linear(...); 'scalars list' shows the arguments."),
+    (["show", "lr=Linear"], "Write Linear(...). Run 'scalars list' to see its arguments."),
     (["show", "cosine(1, warmup_steps=5)"], "--steps must be given for cosine with a number of"),
     (["show", "cosine()"], "called as cosine(peak, warmup_steps=0, end_ratio=None, **options)"),
     (["show", "cosine(1, 20)", "--steps", "10"], "from 0 to total_steps, 10, got 20"),
@@ -445,7 +445,7 @@ def test_a_terminal_without_unicode() -> None:
 def test_mlx_lms_own_notation_of_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """YAML 1.1 takes 1e-5 for a text; mlx-lm has a resolver of its own, and so has this."""
+    """YAML 1.1 reads 1e-5 as a text, so mlx-lm and this package add a resolver."""
     config = tmp_path / "lora.yaml"
     config.write_text(
         "iters: 1000\nlearning_rate: 1e-5\n"

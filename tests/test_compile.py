@@ -1,4 +1,4 @@
-"""Scalars in compiled functions: live when captured, loud when not."""
+"""Scalars in compiled functions are updated if they are captured, and raise an error if not."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ RISING, FALLING = Linear(0.0, 0.1), Linear(0.1, 0.0)
 @pytest.mark.parametrize(
     ("scalar", "ask", "answer"),
     [
-        # The same answer over the whole schedule
+        # The same result over the whole schedule
         (RISING, lambda s: s < 1, True),
         (RISING, lambda s: s >= 0, True),
         (RISING, lambda s: s < 0, False),
@@ -220,7 +220,7 @@ RISING, FALLING = Linear(0.0, 0.1), Linear(0.1, 0.0)
         (Constant(0.0), lambda s: s <= 0, True),
         (Constant(0.0), lambda s: s != 0, False),
         (Linear(0.3, 0.3), lambda s: s > 0.3, False),
-        # The bound is touched only at the edge of the range: the answer of the inside
+        # The bound is reached only at the edge of the range, so the result inside holds.
         (RISING, lambda s: s > 0, True),
         (RISING, lambda s: s <= 0, False),
         (RISING, lambda s: s == 0, False),
@@ -252,7 +252,7 @@ def test_a_comparison_that_depends_on_the_schedule_raises(compare: str) -> None:
     assert eval(expression, {"s": scalar}) is eval(expression, {"s": float(scalar)})
 
 
-# Loud, not stale ------------------------------------------------------------------
+# Errors in place of stale values --------------------------------------------------
 
 
 def test_float_of_a_captured_scalar_raises_while_traced() -> None:
@@ -288,7 +288,7 @@ def test_a_rate_called_by_an_optimizer_that_does_not_capture_it_raises(initializ
         with pytest.raises(ValueError, match=r"called as a learning rate .* attach\(optimizer\)"):
             step(weights)
         optimizer.state = {"step": mx.array(0, mx.uint64)}
-        optimizer.apply_gradients(weights, weights)  # eagerly all is well
+        optimizer.apply_gradients(weights, weights)  # eagerly it works
 
 
 def test_a_constant_rate_may_be_a_constant_of_the_graph() -> None:
@@ -341,7 +341,7 @@ def loss(x: mx.array, weight: ScheduledScalar) -> mx.array:
 
 
 def test_no_warning_in_eager_loops() -> None:
-    """Gradients, accumulation, pauses, guards: none of them freezes a value."""
+    """Gradients, accumulation, pauses and guards do not freeze a value."""
     weight, decay = Linear(0.0, 1.0), Linear(0.0, 0.1)
     gradient = mx.value_and_grad(loss)
     optimizer = optim.AdamW(Linear(0.1, 0.0), weight_decay=decay)
@@ -352,11 +352,11 @@ def test_no_warning_in_eager_loops() -> None:
         for step in range(40):
             group.update(step / 40)
             _, g = gradient(weights["w"], weight)
-            if step % 8 == 7:  # gradient accumulation: the optimizer runs now and then
+            if step % 8 == 7:  # gradient accumulation
                 weights = optimizer.apply_gradients({"w": g}, weights)
             if step == 20:  # evaluation
                 [loss(weights["w"], weight).item() for _ in range(20)]
-        for step in range(40):  # a guard leaves the term out for a long time
+        for step in range(40):  # a guard leaves the term out for many steps
             weight.update(1 - step / 40)
             if weight > 0.9:
                 gradient(weights["w"], weight)
@@ -444,7 +444,7 @@ def test_tracing_is_told_in_threads_and_without_compilation() -> None:
 
 
 def test_a_trace_is_known_after_compilation_was_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether MLX traces is first asked while it cannot, and then again."""
+    """The state of tracing is first read while it is unavailable, and then again."""
     monkeypatch.setattr(mlx_protocol, "_probe", None)
     mx.disable_compile()
     assert not mlx_protocol.is_tracing()

@@ -1,4 +1,4 @@
-"""Plain data, as JSON, TOML and YAML hold it: there and back."""
+"""Conversion to plain data, as in JSON, TOML and YAML, and back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_schedule_comes_back_through_json(case: Case) -> None:
 
 
 def test_the_form() -> None:
-    """What a user would write by hand."""
+    """Configs as a user writes them by hand."""
     assert to_config(1 - Warmup(CosineAnnealing(0.1, end=0.01), 0.2)) == {
         "operation": "subtract",
         "operands": [
@@ -157,7 +157,7 @@ def test_deep_configs() -> None:
 
 
 MLX_LM: list[tuple[dict[str, Any], int]] = [
-    # The block, and the steps of the run; the first one is of mlx-lm's lora_config.yaml.
+    # The block and the number of steps. The first is from mlx-lm's lora_config.yaml.
     ({"name": "cosine_decay", "warmup": 100, "warmup_init": 1e-7, "arguments": [1e-5, 1000, 1e-7]}, 1000),
     ({"name": "cosine_decay", "arguments": [1e-5, 1000]}, 1000),
     ({"name": "cosine_decay", "arguments": [1e-5, 300, 1e-6]}, 1000),
@@ -169,7 +169,7 @@ MLX_LM: list[tuple[dict[str, Any], int]] = [
     ({"name": "exponential_decay", "arguments": [1e-3, 0.9]}, 50),
     ({"name": "step_decay", "warmup": 3, "arguments": [1e-3, 0.5, 40]}, 201),
     ({"name": "step_decay", "arguments": [1e-3, 0.5, 400]}, 201),
-    # A run that ends in its warm-up, or with it.
+    # Runs that end during or at the end of their warm-up.
     ({"name": "cosine_decay", "warmup": 10, "warmup_init": 1e-6, "arguments": [1e-5, 31]}, 5),
     ({"name": "cosine_decay", "warmup": 10, "arguments": [1e-5, 31]}, 10),
     ({"name": "cosine_decay", "warmup": 10, "arguments": [1e-5, 31]}, 11),
@@ -200,7 +200,7 @@ def test_mlx_lm_counts_the_steps_of_the_optimizer(accumulation: int) -> None:
     theirs: Any = build_schedule(block)
     config = {"iters": 100, "grad_accumulation_steps": accumulation, "lr_schedule": block}
     scalar: Any = from_config(config)
-    steps = 100 // accumulation  # of the optimizer, in mlx-lm's trainer
+    steps = 100 // accumulation  # optimizer steps, in mlx-lm's trainer
     for step in range(steps):
         expected = float(theirs(mx.array(step)))
         assert scalar.at(step / steps) == pytest.approx(expected, rel=1e-5, abs=1e-11), step
@@ -258,7 +258,7 @@ def nested(depth: int) -> ScheduledScalar:
 
 
 @pytest.mark.parametrize(
-    ("make", "deepest"),  # 50 lists and mappings within one another
+    ("make", "deepest"),  # 50 nested lists and mappings
     [
         (lambda n: sum([Linear(0.0, 1.0)] * n, start=Linear(0.0, 1.0)), 24),
         (lambda n: nested(n), 49),
@@ -268,7 +268,7 @@ def nested(depth: int) -> ScheduledScalar:
     ],
 )
 def test_what_is_written_can_be_read(make: Any, deepest: int) -> None:
-    """What is nested deeper than ``from_config`` reads is not written."""
+    """``to_config`` rejects data that is nested too deeply for ``from_config``."""
     data = to_config(make(deepest))
     assert to_config(from_config(json.loads(json.dumps(data)))) == data
     for depth in (deepest + 1, 200):

@@ -1,11 +1,11 @@
 """The trainer of ``mlx-diffuser``, with all of its numbers scheduled, against plain floats.
 
 It compiles a step that captures the state of the model and of the optimizer, clips gradients and
-averages the weights. As with mlx-lm's trainer the rate is compared bit for bit with the same
-compiled trainer whose rate is set by hand before each step. All else is constant in a compiled
-step, so that there the reference is the trainer that does not compile.
+averages the weights. As with mlx-lm's trainer, the rate is compared bit for bit with the same
+compiled trainer whose rate is set by hand before each step. Other floats are constant in a
+compiled step, so their reference is the trainer without compilation.
 
-It needs Python 3.11 and MLX 0.31, and neither Metal nor a download of weights.
+It needs Python 3.11 and MLX 0.31, and neither Metal nor downloaded weights.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SCHEDULES: dict[str, Any] = {
 
 
 class Batches:
-    """Batches of images and labels, one epoch at each iteration; it calls before each step."""
+    """Batches of images and labels, one epoch per iteration, with a callback before each step."""
 
     def __init__(self, before: Any = None) -> None:
         self.before = before
@@ -60,7 +60,7 @@ def trainer_of(compiled: bool, learning_rate: Any, **numbers: Any) -> Any:
     model = theirs.DiT(config)
     mx.eval(model.parameters())
     decay = numbers.pop("weight_decay", 0.0)
-    # With 1e-8 AdamW makes steps of 1e-2 of the rounding errors in gradients of nearly 0.
+    # With 1e-8 AdamW would amplify rounding errors in gradients near 0 to steps of 1e-2.
     optimizer = optim.AdamW(learning_rate, eps=1e-2, weight_decay=decay)
     optimizer.init(model.trainable_parameters())
     scheduler = theirs.FlowMatchEulerScheduler()
@@ -99,7 +99,7 @@ def test_the_rate_is_bitwise_that_set_by_hand(driver: str, compiled: bool) -> No
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("driver", ["loop", "step"])
 def test_all_of_its_numbers_are_scheduled(driver: str, compiled: bool) -> None:
-    """The norm to clip at, the share of dropped labels and the decay of the average too."""
+    """Clipping norm, rate of dropped labels and decay of the average are scheduled too."""
     scalars = {name: make() for name, make in SCHEDULES.items()}
     model, optimizer, made = trainer_of(compiled, **scalars)
     others = {n: scalars[n] for n in ("grad_clip", "class_dropout_prob", "ema_decay")}
@@ -115,7 +115,7 @@ def test_all_of_its_numbers_are_scheduled(driver: str, compiled: bool) -> None:
         by_hand.learning_rate, by_hand.weight_decay = now["learning_rate"], now["weight_decay"]
         reference.grad_clip = now["grad_clip"]
         reference.class_dropout_prob = now["class_dropout_prob"]
-        # It is used after the step, which the step of the optimizer has made by then.
+        # It is used after the update, when the optimizer's step is already incremented.
         later = min(progress + (driver == "step") / TOTAL, 1.0)
         reference.ema.decay = scalars["ema_decay"].at(later)
 

@@ -1,4 +1,4 @@
-"""The example on several processes: it trains, saves on one and resumes on all, bit for bit."""
+"""The example for several processes trains, saves on one rank and resumes on all, bit for bit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = 60
 
 
 def trained(ranks: int, path: Path, *options: str) -> dict[str, mx.array]:
-    """Run the example, which checks its ranks; return what rank 0 has saved."""
+    """Run the example, which checks its ranks, and return the checkpoint of rank 0."""
     arguments = [str(SCRIPT), "--steps", str(STEPS), "--save", str(path), *options]
     printed = launch(ranks, arguments, path.parent)
     lines = re.findall(r"rank (\d) of (\d): (.*)", printed)

@@ -1,4 +1,4 @@
-"""Every example of the README and of the folder ``examples`` runs as it is written."""
+"""Every example in the README and in ``examples`` runs as written."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_mlx_lm_finetune(accumulation: int) -> None:
     lines = [list(map(float, line)) for line in re.findall(shown, output, flags=re.MULTILINE)]
     assert [line[0] for line in lines] == list(range(3, 25, 3))
     assert lines[-1][1] < lines[0][1]
-    for iteration, _, _, decay, weight in lines:  # of the step to come
+    for iteration, _, _, decay, weight in lines:  # values of the next step
         progress = (iteration // accumulation) / (24 // accumulation)
         assert decay == pytest.approx(0.1 * progress, rel=0.05)
         assert weight == pytest.approx(1e-3 * progress, rel=0.05)
@@ -207,7 +207,7 @@ def test_train_cli(tmp_path: Path) -> None:
     saved = ["--checkpoint", str(tmp_path / "run")]
     first = run("train_cli.py", *flags, *saved, "--steps_this_run", "121").splitlines()
     second = run("train_cli.py", *flags, *saved).splitlines()
-    assert [*first, *second] == whole  # the same losses, to the last digit shown
+    assert [*first, *second] == whole  # the same losses, to the last printed digit
     own = run("train_cli.py", "--lr_schedule", "warm_restarts", "--decay_steps", "100")
     # Two thirds of the run are two cycles: step 240 is 40 % through the third one.
     assert f"{0.05 * (1 + math.cos(math.pi * 0.4)):.6f}" in own.splitlines()[-2]
@@ -220,7 +220,7 @@ def test_adaptive() -> None:
         [float(re.findall(rf" {name} (\S+)", line)[0]) for line in lines]
         for name in ("learning_rate", "switch", "scale", "skipped")
     )
-    # Halved again and again; past the first loss; 2**24 / 2**5 after five overflows, and
+    # The rate was halved, the first loss is done, the scale is 2**24 / 2**5 after five overflows,
     # doubled after every 100 steps without one.
     assert [rate / 4e-3 for rate in rates[:2]] == [1, 1]
     assert rates[-1] == 1e-4
@@ -308,7 +308,7 @@ def test_digits() -> None:
 
 
 def test_what_mlx_says_of_what_it_cannot_take() -> None:
-    """The section "How it can go wrong" tells the two messages apart."""
+    """The section "How it can go wrong" quotes both messages."""
     x = mx.array([[1.0, 2.0]])
     scalar = Linear(1e-5, 1e-2)
     norm = mx.compile(lambda x: mx.fast.rms_norm(x, None, scalar), inputs=[scalar.state])
@@ -322,7 +322,7 @@ def test_what_mlx_says_of_what_it_cannot_take() -> None:
 
 
 def test_the_check_of_liveness_tells_a_frozen_scalar() -> None:
-    """The one that the README gives: two losses at two progresses, with the same weights."""
+    """The README compares two losses at two progresses, with the same weights."""
     lines = "group.update(0); a = loss(x, y); group.update(1); b = loss(x, y)"
     assert f"`{lines}`" in PROSE
     model, weight = nn.Linear(2, 1), Linear(0.0, 1.0)

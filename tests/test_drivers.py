@@ -1,4 +1,4 @@
-"""Driven by the loop and driven by the step: the same bits, eagerly and compiled."""
+"""The loop and the step as drivers give the same bits, eagerly and compiled."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def advance(optimizer: optim.Optimizer) -> None:
 
 
 def values_seen(scalar: ScheduledScalar, by_step: bool, compiled: bool) -> list[tuple[float, ...]]:
-    """Return what a loss sees of a scalar, and of 1 - scalar, at every step and after the last."""
+    """Return the values of a scalar and 1 - scalar in a loss, at every step and after the last."""
     optimizer = optim.SGD(0.1)
     optimizer.init({"w": ONE})
     group = attach(optimizer, horizon=Horizon(TOTAL) if by_step else None, aux=scalar)
@@ -114,7 +114,7 @@ def test_every_optimizer_has_the_same_bits_by_both_drivers(
 
 
 def test_any_function_follows_the_step() -> None:
-    """Nothing of it is traced: Python's math, branches and NumPy scalars serve."""
+    """The function is not traced, so Python's math, branches and NumPy scalars work."""
 
     def function(progress: float) -> Any:
         if progress < 0.5:
@@ -159,7 +159,7 @@ def test_a_step_that_is_set_or_loaded_gives_its_value_next(compiled: bool) -> No
 
 
 def test_eagerly_the_step_is_known_without_waiting_for_the_device() -> None:
-    """The array of the step is never evaluated: it stays a graph of additions."""
+    """The array of the step is never evaluated and stays a graph of additions."""
     lr = Linear(1.0, 0.0)
     optimizer = optim.SGD(lr)
     group = attach(optimizer, horizon=Horizon(8))
@@ -198,7 +198,7 @@ def test_another_horizon_takes_effect_at_the_next_step() -> None:
         assert moved == [
             float(np.float32(np.float32(rate) * np.float32(weight))) for rate, weight in expected
         ]
-        assert not compiled or counted.traces == 2  # once more, for tables of another shape
+        assert not compiled or counted.traces == 2  # again, as the tables have another shape
         detach(optimizer)
 
 
@@ -329,11 +329,11 @@ def test_a_recorder_that_is_resumed_goes_on_at_its_step(tmp_path: Path) -> None:
     assert [(row["step"], row["loss"]) for row in again] == [(2, 1.0), (4, 3.0)]
 
 
-# Nothing is global ----------------------------------------------------------------------
+# No global state ------------------------------------------------------------------------
 
 
 def test_threads_get_what_they_would_get_alone() -> None:
-    """Two train in different dtypes, and a third one reads arrays all the time."""
+    """Two threads train in different dtypes while a third one reads arrays."""
     stop = Event()
     seen: set[Any] = set()
     lr = Linear(0.1, 0.3)
@@ -368,13 +368,13 @@ def test_threads_get_what_they_would_get_alone() -> None:
 
 
 class InterruptError(Exception):
-    """What an interrupt raises."""
+    """The exception of an interrupt."""
 
 
-# From Python 3.12 on the error may also be raised where nobody can catch it.
+# From Python 3.12 on the error may also be raised where it cannot be caught.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_error_or_an_interrupt_at_any_line_of_an_update_changes_no_scalar() -> None:
-    """At every line that runs in an update, and never is a float left in its place."""
+    """Interrupt an update at every line; no float is left in place of a scalar."""
 
     def run(at: int) -> bool:
         lr, decay, beta = Linear(0.1, 0.3), Linear(0.0, 0.5), Linear(0.8, 0.9)
@@ -415,7 +415,7 @@ def test_an_error_or_an_interrupt_at_any_line_of_an_update_changes_no_scalar() -
 
 
 class Tempered(nn.Module):
-    """A layer that divides by a scalar, and one that drops."""
+    """A layer that divides by a scalar, and a dropout layer."""
 
     def __init__(self, rate: Any, temperature: Any) -> None:
         super().__init__()
@@ -458,7 +458,7 @@ def test_layers_keep_the_dtype_of_the_model(dtype: mx.Dtype, compiled: bool) -> 
             seeded(mx.compile(lambda x: plain(x)) if compiled else plain, x),
         )
         assert ours.dtype == dtype
-        if compiled:  # MLX fuses what is a constant there and an input here
+        if compiled:  # MLX fuses constants and inputs differently
             assert mx.allclose(ours, theirs, rtol=2e-2, atol=1e-2)
             assert mx.array_equal(ours == 0, theirs == 0)
         else:
@@ -480,9 +480,9 @@ def test_in_a_mixed_model_it_is_the_dtype_of_the_module_that_holds_the_scalar() 
     optimizer = optim.SGD(0.1)
     attach(optimizer, model)
     assert half.temperature.dtype == mx.bfloat16
-    assert full.temperature is own  # a view of the user's own stays
+    assert full.temperature is own  # the user's own view stays
     assert model.layers[2]._p_1.dtype == mx.float32
-    full.temperature = 2.0  # assigned since: it stays
+    full.temperature = 2.0  # a value that was assigned since stays
     half.temperature = temperature
     detach(optimizer)
     assert half.temperature is temperature
@@ -502,7 +502,7 @@ def test_a_dropout_draws_the_numbers_that_a_float_draws() -> None:
     assert mx.array_equal(ours, plain(x))
 
 
-# In anybody's loop ------------------------------------------------------------------------
+# Common mistakes in loops -----------------------------------------------------------------
 
 
 def test_a_number_assigned_to_what_is_scheduled_raises() -> None:
@@ -524,7 +524,7 @@ def test_a_number_assigned_to_what_is_scheduled_raises() -> None:
 
     fixed = optim.SGD(0.1, momentum=Linear(0.5, 0.9))
     attach(fixed)
-    fixed.learning_rate = 0.25  # it has no schedule: MLX's own way to change it
+    fixed.learning_rate = 0.25  # without a schedule, MLX allows changing it
     assert fixed.learning_rate.item() == 0.25
     many = optim.MultiOptimizer([optim.SGD(0.1), optim.SGD(lr)], [lambda name, _: name == "w"])
     attach(many)
@@ -536,7 +536,7 @@ def test_a_number_assigned_to_what_is_scheduled_raises() -> None:
 @pytest.mark.parametrize("by_step", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_state_that_is_updated_in_place_is_linked_again(by_step: bool, compiled: bool) -> None:
-    """``optimizer.state.update(loaded)`` replaces the entries of the scalars without a word."""
+    """``optimizer.state.update(loaded)`` silently replaces the entries of the scalars."""
 
     def run(scale: float) -> Any:
         optimizer = optim.SGD(Linear(scale, 0.0))
@@ -601,7 +601,7 @@ def test_what_is_attached_and_never_updated_warns_once() -> None:
 
 
 def test_an_update_in_a_step_that_captures_the_model_alone_raises() -> None:
-    """MLX's own MNIST example captures nothing but the model."""
+    """MLX's own MNIST example captures only the model."""
     model = nn.Linear(2, 1)
     loss_and_grad = nn.value_and_grad(model, lambda x: model(x).mean())
     for horizon in (None, Horizon(10)):
@@ -669,7 +669,7 @@ def test_names_that_are_found_twice() -> None:
         assert group.snapshot() == {"learning_rate": 0.1 - 0.1 * 0.25, name: 0.25}
 
 
-# What somebody has broken before --------------------------------------------------------
+# Regressions ----------------------------------------------------------------------------
 
 
 def test_a_second_attach_that_fails_leaves_the_first() -> None:
@@ -712,7 +712,7 @@ def test_attached_again_with_more_the_group_and_its_recorder_go_on(by_step: bool
         recorder.log(loss=float(i))
         advance(optimizer)
     assert recorder["loss"][:6] == [0, 1, 2, 3, 4, 5]
-    # Driven by the step the row of step 3 was made before there was more.
+    # Driven by the step, the row of step 3 was added before the extension.
     assert recorder["aux"][:6] == [None, None, None, None if by_step else 3.0, 4.0, 5.0]
 
 
@@ -726,7 +726,7 @@ def test_views_follow_the_model() -> None:
     model.set_dtype(mx.bfloat16)
     attach(optimizer, model)
     assert model(x).dtype == mx.bfloat16
-    scales[0] = 4.0  # the list is the user's own
+    scales[0] = 4.0  # the list belongs to the user
     assert model.scales[0] == 4.0
     model.set_dtype(mx.float32)
     attach(optimizer, model)

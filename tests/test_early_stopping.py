@@ -1,4 +1,4 @@
-"""EarlyStopping: when to stop and when to save, by the rule that Keras and Lightning have."""
+"""EarlyStopping decides when to stop and when to save, as in Keras and Lightning."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from .helpers import Traced, assert_same, largest_difference
 
 STEPS = 6
 
-# For each optimizer its float hyperparameters: from, to. Those that may start at 0 do.
+# The float hyperparameters of each optimizer, with start and end. They start at 0 if possible.
 HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "SGD": {
         "learning_rate": (0.1, 0.01),
@@ -77,7 +77,7 @@ def flat(value: Any) -> list[Any]:
 
 
 def make(name: str, scheduled: str) -> tuple[optim.Optimizer, dict[str, Any]]:
-    """Return an optimizer, and those of its hyperparameters that are scheduled."""
+    """Return an optimizer and its scheduled hyperparameters."""
     numbers = {
         key: convert(span, Linear if scheduled in (key, "all") else lambda start, end: start)
         for key, span in HYPERPARAMETERS[name].items()
@@ -150,7 +150,7 @@ def test_eager_is_bitwise_that_of_floats(name: str, scheduled: str) -> None:
     optimizer, scalars = make(name, scheduled)
     reference, _ = make(name, "none")
     ours, theirs = parameters(), parameters()
-    again = gradients()  # MLX before 0.32 changes the arrays that it is given
+    again = gradients()  # MLX before 0.32 changes the given arrays in place
     for progress, gradient in gradients():
         update(scalars, progress)
         set_by_hand(reference, scheduled, progress)
@@ -170,7 +170,7 @@ def run_compiled(name: str, by_hand: bool, initialized: bool = True) -> tuple[An
     step = mx.compile(body, inputs=captured, outputs=captured)
     for progress, gradient in gradients():
         update(scalars, progress)
-        if by_hand:  # the floats are constants of the graph: compile it anew
+        if by_hand:  # the floats are constants of the graph, so compile it again
             set_by_hand(optimizer, "all", progress)
             step = mx.compile(body, inputs=captured, outputs=captured)
         ours = step(gradient, ours)
@@ -201,11 +201,11 @@ def test_compiled_before_the_first_step_too(name: str) -> None:
     ours, _, traces = run_compiled(name, by_hand=False, initialized=False)
     theirs, _, _ = run_compiled(name, by_hand=False)
     assert largest_difference(ours, theirs) <= 2e-6
-    assert traces <= 2  # MLX's optimizers make their state in the first trace
+    assert traces <= 2  # MLX's optimizers create their state in the first trace
 
 
 def test_momentum_from_zero_is_that_of_floats_eagerly() -> None:
-    """Compiled, MLX itself differs: only its eager branch for 0 keeps no velocity."""
+    """When compiled, MLX itself differs: only its eager branch for 0 keeps no velocity."""
     momentum = Linear(0.0, 0.9)
     optimizer, reference = optim.SGD(0.1, momentum=momentum), optim.SGD(0.1, momentum=0.0)
     ours = theirs = parameters()

@@ -63,7 +63,7 @@ def test_values(flags: str, values: list[float]) -> None:
     lr = lr_of(flags)
     steps = [lr.at(step / 100) for step in (0, 10, 20, 60, 100)]
     if "step_schedule" in flags and "500" not in flags:
-        steps[-1] = lr.at(0.999)  # at the very end the next decay would be due
+        steps[-1] = lr.at(0.999)  # at the end the next decay would be due
     assert steps == pytest.approx(values, rel=1e-9, abs=1e-12)
 
 
@@ -82,7 +82,7 @@ def test_values(flags: str, values: list[float]) -> None:
         ("--lr_schedule linear --max_steps 9 --learning_rate -1", "peak must be"),
         ("--lr_schedule linear --max_steps 9 --end_lr_ratio 2", "end_ratio must be a fraction"),
         ("--steps_this_run 0", "--steps_this_run must be a whole number of at least 1, got 0"),
-        ("--lr_schedule ScalarGroup(a=Linear(1,2))", "--lr_schedule must be that of a scheduled"),
+        ("--lr_schedule ScalarGroup(a=Linear(1,2))", "--lr_schedule must be a scheduled scalar"),
     ],
 )  # fmt: skip
 def test_bad_flags(flags: str, message: str) -> None:

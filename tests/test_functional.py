@@ -1,4 +1,4 @@
-"""Functions of the user: one call for an array where that is right, else one for each float."""
+"""User functions are called once for an array if that is correct, else once per float."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ NAMES = ["exp", "log", "sqrt", "sin", "cos", "tanh", "floor"]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_function_serves_formulas_and_scalars(name: str) -> None:
-    """Floats by Python's math, arrays by NumPy and MLX, scalars as they change."""
+    """Functions of floats (math), arrays (NumPy and MLX) and scalars agree."""
     ours, x = getattr(scalars, name), [0.3, 1.0, 2.7]
     reference = [float(getattr(math, name)(value)) for value in x]
     assert [ours(value) for value in x] == reference
@@ -89,7 +89,7 @@ def test_one_function_serves_formulas_and_scalars(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_functions_in_a_compiled_function(name: str) -> None:
-    """What a compiled step computes has the digits of float32, and its range is known."""
+    """A compiled step computes in float32, and the range is known."""
     scalar = Linear(0.4, 7.4)
     made = getattr(scalars, name)(scalar)
     step = mx.compile(lambda x: made * x, inputs=[made.state])
@@ -102,7 +102,7 @@ def test_functions_in_a_compiled_function(name: str) -> None:
 
 
 def test_floors_count_what_rounding_left_just_below() -> None:
-    """As ``//`` does: 0.1 * 3 * 10 is a little above 3, and 0.3 / 0.1 a little below."""
+    """As with ``//``: 0.1 * 3 * 10 is slightly above 3, and 0.3 / 0.1 slightly below."""
     steps = scalars.floor(Linear(0.0, 1.0) / 0.1)
     assert [steps.at(i / 10) for i in range(11)] == list(range(11))
     for total in (97, 1000, 99_991):

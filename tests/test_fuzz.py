@@ -1,4 +1,4 @@
-"""A short run of the fuzzer: see ``fuzz.py`` for the long one."""
+"""A short run of the fuzzer in ``fuzz.py``."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_track_is_the_loop_written_by_hand() -> None:
 
 
 def test_track_takes_no_item_too_many() -> None:
-    """A trainer with an endless iterator of batches stops by itself."""
+    """A trainer with an endless iterator of batches stops at the end of the horizon."""
     source = itertools.count()
     batches = make().track(source, Horizon(3))
     assert [batch for _, batch in zip(range(3), batches)] == [0, 1, 2]
@@ -151,7 +151,7 @@ def test_a_scalar_of_two_names_is_updated_once() -> None:
 
 
 def test_items_tracked_again() -> None:
-    """A second run begins again; an iterator that is made anew for each step does not."""
+    """A second run may start again, but not a new iterator at each step."""
     group = ScalarGroup(lr=Linear(1.0, 0.0))
     for _ in range(2):
         assert [float(group["lr"]) for _ in group.track("abcd", Horizon(4))] == [1, 0.75, 0.5, 0.25]
@@ -170,7 +170,7 @@ def test_items_tracked_again() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_items_that_end_before_the_run_are_no_run(count: int) -> None:
-    """One epoch, or one batch, of a horizon of four: the next begins with ``start``."""
+    """After one epoch or batch of a horizon of four, the next one needs ``start``."""
     group = ScalarGroup(lr=Linear(1.0, 0.0))
     assert [float(group["lr"]) for _ in group.track("ab", Horizon(4))] == [1, 0.75]
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Values that are held by hand: live everywhere, saved, and refused where they would be wrong."""
+"""Held values apply everywhere, are saved, and are rejected where they would be wrong."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ HOLDS: dict[int, dict[str, float | None]] = {
     7: {"betas.0": 0.25, "weight_decay": 0.2},
     9: {"betas.0": None, "weight_decay": None},
 }
-"""At which step what is held at which value, or released."""
+"""The steps at which scalars are held at a value, or released."""
 
 
 def by_hand(step: int) -> dict[str, float]:
-    """Return the numbers of a step: the formulas, and what is held in their place."""
+    """Return the numbers of a step: the held values, or else the formulas."""
     p = step / TOTAL
     values = {
         "learning_rate": 0.1 + (0.01 - 0.1) * p,
@@ -121,7 +121,7 @@ def test_progress_goes_on_underneath() -> None:
     assert group.update(0.5).snapshot() == {"lr": 0.3, "tenth": 0.03}
     assert (group.progress, group.held) == (0.5, {"lr": 0.3})
     assert group.release().snapshot() == {"lr": 0.5, "tenth": 0.05}
-    assert lr.release().held is None  # once more: nothing happens
+    assert lr.release().held is None  # a second call has no effect
 
 
 def test_a_plateau_counts_while_it_is_held() -> None:
@@ -141,7 +141,7 @@ def test_states_pickles_and_copies_hold_it() -> None:
         assert (float(same), same.held, same.progress) == (0.1, 0.1, 0.25)
         assert float(same.release()) == 0.75
     free = Linear(1.0, 0.0).state_dict()
-    assert float(lr.load_state_dict(free)) == 1.0  # saved when it was not held
+    assert float(lr.load_state_dict(free)) == 1.0  # saved while it was not held
     assert lr.held is None
 
 
@@ -276,7 +276,7 @@ def test_records_show_the_value_in_force(by_step: bool, logged: bool) -> None:
             recorder.log(loss=float(i))
         weights = optimizer.apply_gradients(gradient(i), weights)
     rates = {row["step"]: row["learning_rate"] for row in recorder.rows}
-    first = 1 if by_step and not logged else 0  # rows are made after an update, or by log
+    first = 1 if by_step and not logged else 0  # rows are added after an update or by log
     expected = [0.1, 0.075, 0.7, 0.025][first:]
     assert [rates[i] for i in range(first, 4)] == pytest.approx(expected)
     assert len(recorder) == len(rates)
@@ -290,7 +290,7 @@ def test_assigning_to_a_scheduled_number_names_hold() -> None:
 
 
 def test_a_resume_is_still_refused_after_holding() -> None:
-    """Nobody has said how far the run is."""
+    """The progress of the run was never set."""
     optimizer = optim.SGD(Linear(0.1, 0.0).hold(0.05))
     optimizer.init({"w": mx.zeros(2)})
     partial(optimizer.apply_gradients, gradient(0), {"w": mx.zeros(2)})()

@@ -1,4 +1,4 @@
-"""Horizons: steps and epochs as progress, boundaries on their step, no jump."""
+"""Horizons convert steps and epochs to progress, keep boundaries on their step, and do not jump."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_progress() -> None:
 
 
 def test_a_step_ahead() -> None:
-    """As libraries that count from 1: the last step of the run has the end value."""
+    """As in libraries that count from 1, the last step has the end value."""
     ahead = Horizon(4, offset=1)
     assert [ahead.progress(step) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1.25]
     assert [Horizon(6, endpoint=True, offset=2).progress(s) for s in range(4)] == [0.4, 0.6, 0.8, 1]
@@ -46,7 +46,7 @@ def test_a_step_ahead() -> None:
     assert ahead.progress(mx.arange(4)).tolist() == [0.25, 0.5, 0.75, 1]
     assert eval(repr(ahead), {"Horizon": Horizon}) == ahead
     assert Horizon(4, None, False, 1) == ahead
-    # A boundary is at its step, and a warm-up of so many steps is over there.
+    # A boundary is at its step, and a warm-up of this many steps ends there.
     lr = Warmup(CosineAnnealing(1.0), ahead.fraction(steps=1))
     assert [lr.at(ahead.progress(step)) for step in (0, 1)] == [0.5, 1]
     for total in range(2, 60):
@@ -61,7 +61,7 @@ def test_a_step_ahead() -> None:
 
 def test_a_step_ahead_and_extended() -> None:
     longer = Horizon(10, offset=2).extend(20, at_step=4)
-    # (4 + 2) / 10 are done at step 4; what remains goes over the 14 steps until 18.
+    # At step 4 the progress is (4 + 2) / 10; the rest is spread over the 14 steps to 18.
     assert [longer.progress(s) for s in (0, 4, 11, 18)] == pytest.approx([0.2, 0.6, 0.8, 1])
     assert list(longer.progresses()) == [min(longer.progress(s), 1) for s in range(21)]
     at_once = Horizon(10, offset=2).extend(20, at_step=0)
@@ -212,7 +212,7 @@ def test_extend_does_not_jump(data: st.DataObject) -> None:
     after = before.extend(longer, at_step)
     for step in {0, at_step // 2, max(at_step - 1, 0), at_step}:
         assert after.progress(step) == pytest.approx(before.progress(step), rel=1e-15)
-    # What remains is stretched evenly over the steps that remain.
+    # The rest is stretched evenly over the remaining steps.
     middle = (at_step + longer) / 2
     assert after.progress(middle) == pytest.approx((before.progress(at_step) + 1) / 2, rel=1e-12)
     assert after.progress(longer) == 1
@@ -238,7 +238,7 @@ def test_extend_again_and_again() -> None:
 
 
 def test_a_jump_cools_down_now() -> None:
-    """A long horizon, and the day the compute ends: every step by hand, with both drivers."""
+    """A long run that has to end early: every step by hand, with both drivers."""
     peak, warm, decay = 0.5, 0.05, 0.2
     lr = WarmupStableDecay(peak, warmup=warm, decay=decay)
     horizon = Horizon(1000)
@@ -274,7 +274,7 @@ def test_a_jump_cools_down_now() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_extending_and_jumping_again_and_again(data: st.DataObject) -> None:
-    """Straight lines between points, of which two may be at one step: written out step by step."""
+    """Straight lines between points, of which two may be at one step, computed step by step."""
     offset = data.draw(st.integers(0, 2))
     total = data.draw(st.integers(offset + 1, 60))
     horizon, at = Horizon(total, offset=offset), 0

@@ -1,4 +1,4 @@
-"""An interrupt at any moment leaves nothing half changed."""
+"""An interrupt at any time leaves a consistent state."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_process_that_is_interrupted_at_random_moments(mode: str, tmp_path: Pa
 
 
 class InterruptError(BaseException):
-    """What the interrupt raises."""
+    """The exception of the interrupt."""
 
 
 def interrupted_at(count: int, call: Callable[[], object]) -> bool:
@@ -87,7 +87,7 @@ def interrupted_at(count: int, call: Callable[[], object]) -> bool:
 
 
 class Run:
-    """An optimizer under way, with a scalar of each kind attached."""
+    """An optimizer in the middle of a run, with a scalar of each kind attached."""
 
     def __init__(self, by_step: bool) -> None:
         lr = Warmup(ReduceOnPlateau(CosineAnnealing(0.1, 0.01), 0.5, patience=0), 0.1)
@@ -123,7 +123,7 @@ class Run:
         numbers = [*self.optimizer._schedulers.values(), self.optimizer.betas[0]]
         numbers.append(self.optimizer.weight_decay)
         assert all(isinstance(number, ScheduledScalar) for number in numbers)
-        again = Run(by_step=self.group.step is not None)  # a checkpoint of now is that of now
+        again = Run(by_step=self.group.step is not None)  # a checkpoint has the current state
         again.optimizer.state = reloaded(self.optimizer.state)
         assert again.group.snapshot() == self.group.snapshot()
         self.advance()

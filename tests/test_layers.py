@@ -1,4 +1,4 @@
-"""Rates and decays by layer: which parameter gets what, and what training does with it."""
+"""Rates and decays by layer: the settings of each parameter, and training with them."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_every_parameter_gets_its_settings() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_training_is_that_of_each_group_alone(compiled: bool) -> None:
-    """Each parameter moves bit for bit as by an AdamW of its own with the floats by hand."""
+    """Each parameter is updated bit for bit as by its own AdamW with floats set by hand."""
     model, lr = make(), CosineAnnealing(0.1)
     rules: list[Any] = [(no_decay, {"weight_decay": 0.0})]
     optimizer = layer_optimizer(

@@ -1,8 +1,8 @@
 """``python -m scalars lora``: mlx-lm's fine-tuning with schedules, against floats set by hand.
 
-The model is tiny and made from a config; the data are the sums in ``tests/sums``. An optimizer
-that writes down in its state what it is given tells the numbers of every update: the command
-saves the state, and the test reads it.
+The model is tiny and made from a config, and the data are the sums in ``tests/sums``. A test
+optimizer keeps the numbers of every update in its state, which the command saves and the test
+reads.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from .lora_runs import (
 
 pytestmark = pytest.mark.slow
 EXAMPLE = Path(__file__).parent.parent / "examples" / "lora.yaml"
-# With accumulation the iterations are no multiple of it: the last two update nothing.
+# The iterations are not a multiple of the accumulation, so the last two update nothing.
 WAYS: dict[str, dict[str, Any]] = {
     "lora": {},
     "dora": {"fine_tune_type": "dora"},
@@ -94,11 +94,11 @@ def test_every_number_is_the_one_worked_out_by_hand(
     assert not noted[steps:].any()
     check_record(record, config)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())["lora_parameters"]
-    # At the end of the run: what the adapters are used with.
+    # The values at the end of the run, with which the adapters are used.
     end = {"rank": 4, "dropout": 0.4, "scale": 5.0}
     assert saved == (None if way == "full" else end)
 
-    # Within the rounding of a compiled step; with layers that are frozen it is far from there.
+    # Equal within the rounding of a compiled step, but far from the run with frozen layers.
     difference = largest_difference(adapters(tmp_path), by_hand(config))
     assert difference <= 1e-3
     if way != "full":
@@ -113,7 +113,7 @@ def check_record(record: Path, config: dict[str, Any]) -> None:
     by_formula = {"learning_rate": rate, "weight_decay": DECAY, "betas.0": BETA}
     if config["lora_parameters"]:
         by_formula |= {"dropout": DROPOUT, "scale": SCALE}
-    for iteration, row in found.items():  # the values of the step that comes next
+    for iteration, row in found.items():  # the values of the next step
         for name, formula in by_formula.items():
             progress = (iteration // every) / (ITERS // every)
             assert row[name] == pytest.approx(formula(progress)), name
@@ -168,7 +168,7 @@ def test_mlx_lms_own_configs_train_what_mlx_lm_trains(
         k: x for k, x in b.items() if k not in more
     }
 
-    # The rate that mlx-lm makes itself is in the record, at the step that comes next.
+    # The rate that mlx-lm makes itself is in the record, for the next step.
     every = ours.get("grad_accumulation_steps", 1)
     schedule: Any = lambda step: mx.array(1e-3)  # noqa: E731
     if kind != "number":
@@ -251,9 +251,9 @@ def test_a_plateau_observes_the_validation_loss(tiny_model: Path, tmp_path: Path
     found = rows(record)
     losses = [row["val_loss"] for row in found if "val_loss" in row]
     assert len(losses) == ITERS
-    for i, row in enumerate(found[:-1]):  # observed before the step that comes next
+    for i, row in enumerate(found[:-1]):  # observed before the next step
         warm = min(i / ITERS / 0.1, 1.0)
-        # A plateau counts nothing until its warm-up is over: the second observation is the first.
+        # A plateau ignores metrics until its warm-up is over, so the second one counts first.
         observed = [loss for j, loss in enumerate(losses[: i + 1]) if j / ITERS >= 0.1]
         reductions = plateau_by_hand(observed, patience=0, threshold=0.05)
         assert row["learning_rate"] == pytest.approx(1e-2 * warm * 0.5**reductions)
@@ -262,7 +262,7 @@ def test_a_plateau_observes_the_validation_loss(tiny_model: Path, tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["scheduled", "averaged"])
 def test_two_processes(kind: str, tiny_model: Path, tmp_path: Path) -> None:
-    """Trained by two as by one; the files are written once, and both resume from them."""
+    """Two processes train like one, write the files once and resume from them."""
     given = {**SCHEDULED, "lora_parameters": {"rank": 4, "dropout": 0.0, "scale": "Linear(20, 5)"}}
     given |= {"lr_schedule": PLATEAU, "steps_per_eval": 2, "val_batches": -1}
     given |= {"optimizer": "sgd", "optimizer_config": {"sgd": {"momentum": "Linear(0.5, 0.9)"}}}
@@ -276,7 +276,7 @@ def test_two_processes(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     assert launched(*run).count("Schedules over 12 iterations") == 1
     command(config_of(tiny_model, one, **given), "--record", str(tmp_path / "one.csv"))
 
-    # The mean of two halves and the mean of the whole: rounded in another order.
+    # The mean of two halves is rounded in another order than the mean of the whole.
     assert largest_difference(adapters(two), adapters(one)) <= 1e-3
     for ours, theirs in zip(rows(tmp_path / "two.csv"), rows(tmp_path / "one.csv"), strict=True):
         for name in ("learning_rate", "scale", "iteration"):
@@ -291,7 +291,7 @@ def test_two_processes(kind: str, tiny_model: Path, tmp_path: Path) -> None:
 
 
 def texts_of_one_length(folder: Path) -> Path:
-    """Write data whose batches have as many tokens: mlx-lm averages the means of the ranks."""
+    """Write data with equally many tokens per batch, as mlx-lm averages the means of the ranks."""
     for name in ("train", "valid"):
         texts = map(json.loads, (SUMS / f"{name}.jsonl").read_text().splitlines())
         lines = [json.dumps({"text": one["text"][:20].ljust(20, ".")}) for one in texts]
@@ -309,7 +309,7 @@ def launched(*arguments: str) -> str:
 
 
 def test_the_example(tiny_model: Path, tmp_path: Path) -> None:
-    """Every number in it over 10 steps of the optimizer, of 4 iterations each."""
+    """Every number over 10 optimizer steps of 4 iterations each."""
     flags = (
         f"--model {tiny_model} --data {SUMS} --adapter-path {tmp_path} --num-layers 2 --iters 40"
     )
@@ -320,7 +320,7 @@ def test_the_example(tiny_model: Path, tmp_path: Path) -> None:
     for row in found:
         done = row["iteration"] // 4
         p = done / 10
-        # It warms up over one step, and counts nothing until that is over.
+        # It warms up over one step and ignores metrics until then.
         losses += [row["val_loss"]] if "val_loss" in row and p >= 0.1 else []
         q = (p - 0.1) / 0.9
         peak = (

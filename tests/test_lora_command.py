@@ -1,4 +1,4 @@
-"""The command line of ``python -m scalars lora``, and what it relies on in mlx-lm."""
+"""The command line of ``python -m scalars lora``, and the parts of mlx-lm that it needs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(
     given: dict[str, Any], flags: list[str], message: str, tmp_path: Path, request: Any
 ) -> None:
     capsys = request.getfixturevalue("capsys")
-    # Whoever loads fails with another error.
+    # loading the model would raise another error
     request.getfixturevalue("monkeypatch").setattr(mlx_lm.lora, "load", None)
     with pytest.raises(SystemExit) as stopped:
         command(config_of(tmp_path / "none", tmp_path, **given), *flags)
@@ -100,7 +100,7 @@ def test_an_mlx_lm_without_a_part_is_named(
     with pytest.raises(SystemExit, match="2"):
         main(["lora", "--train"])
     error = capsys.readouterr().err
-    assert f"scalars lora relies on {module.__name__}.{name}, which this mlx-lm" in error
+    assert f"scalars lora relies on {module.__name__}.{name}, which mlx-lm" in error
     monkeypatch.setattr(module, name, lambda nothing: None, raising=False)
     with pytest.raises(ImportError, match=f"relies on .* of {module.__name__}.{name}, which"):
         mlx_lm_parts()
@@ -120,7 +120,7 @@ def test_mlx_lm_is_left_as_it_was(tiny_model: Path, tmp_path: Path) -> None:
 def test_testing_alone_is_mlx_lms(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The adapters of a scheduled run are loaded with the numbers of its end."""
+    """The adapters of a scheduled run are loaded with its final numbers."""
     command(config_of(tiny_model, tmp_path, **SCHEDULED, test=True))
     trained = re.findall(r"Test loss \S+", capsys.readouterr().out)
     command(config_of(tiny_model, tmp_path, train=False, test=True))

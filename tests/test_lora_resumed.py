@@ -72,8 +72,8 @@ def test_a_run_that_is_resumed_is_one_that_never_stopped(
         patch.setattr(ReportCallback, "on_train_loss_report", stopping(at))
         with pytest.raises(StopError):
             command(config, "--record", str(records[0]))
-    assert rows(records[0])[-1]["iteration"] == at  # written whatever happens
-    np.random.seed(99)  # where the generators are is saved, too
+    assert rows(records[0])[-1]["iteration"] == at  # written even after an error
+    np.random.seed(99)  # the state of the generators is saved too
     mx.random.seed(99)
     before = set(parts.glob("0*"))
     command(config, "--record", str(records[0]), "--resume", "--save-every", "2")
@@ -83,9 +83,9 @@ def test_a_run_that_is_resumed_is_one_that_never_stopped(
     assert untimed(records[0]) == untimed(records[1])
     numbered = {path.name for path in set(parts.glob("0*")) - before}
     assert "0000012_adapters.safetensors" in numbered
-    assert all(name > "0000004" for name in numbered)  # mlx-lm goes on counting
+    assert all(name > "0000004" for name in numbered)  # mlx-lm continues counting
 
-    # A run that is over has nothing left to do, and stays as it is.
+    # Resuming a run that is over changes nothing.
     command(config, "--record", str(records[0]), "--resume", "--test")
     assert_same(adapters(parts), adapters(whole))
     assert untimed(records[0]) == untimed(records[1])
@@ -109,13 +109,13 @@ def stopping(at: int) -> Any:
 
 
 def untimed(path: Path) -> list[dict[str, float]]:
-    """Return the rows without what mlx-lm measures, or counts from where it begins."""
+    """Return the rows without measured times and counts that restart with mlx-lm."""
     others = ("time", "second", "memory", "tokens")
     return [{k: x for k, x in r.items() if not any(o in k for o in others)} for r in rows(path)]
 
 
 def test_killed_and_resumed(tiny_model: Path, tmp_path: Path) -> None:
-    """The process is killed while it trains; another one goes on."""
+    """The process is killed during training, and another one continues."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     command(config_of(tiny_model, whole, **SCHEDULED))
     config = config_of(tiny_model, parts, **SCHEDULED)
@@ -177,7 +177,7 @@ def test_a_trainer_that_counts_otherwise_is_not_resumed(
     text = inspect.getsource(trainer.train)
     counting = "range(1, args.iters + 1)"
     assert counting in text
-    monkeypatch.setattr(trainer, "train", trainer.train)  # put back in the end
+    monkeypatch.setattr(trainer, "train", trainer.train)  # restored at the end
     exec(text.replace(counting, "[i + 1 for i in range(args.iters)]"), vars(trainer))
     monkeypatch.setattr(mlx_lm.lora, "train", trainer.train)
     with pytest.raises(

@@ -24,7 +24,7 @@ X, Y = mx.array(IMAGES / 16).astype(mx.float32), mx.array(LABELS)
 
 
 def gradscaler(finite: list[bool], scale: float, interval: int, minimum: float) -> list[float]:
-    """PyTorch's rule, written out: grow after ``interval`` good steps in a row, else shrink."""
+    """PyTorch's rule: grow after ``interval`` finite steps in a row, shrink after an overflow."""
     values, streak = [], 0
     for good in finite:
         if not good:
@@ -211,7 +211,7 @@ def test_update_does_not_change_or_read_it() -> None:
     assert (float(scale), scale.at(0.1)) == (64.0, 64.0)
     group.update(0.7)
     with pytest.raises(ValueError, match="the group"):
-        group.observe(1.0)  # a loss scale does not listen to a loss
+        group.observe(1.0)  # a loss scale does not observe a loss
 
 
 def test_a_compiled_step_that_does_not_capture_it_is_refused() -> None:

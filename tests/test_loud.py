@@ -1,4 +1,4 @@
-"""Never silently wrong: what would freeze in a compiled function is live, or says so."""
+"""Values that would freeze in a compiled function are updated, raise an error or warn."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_checkpointed_layer_with_a_dropout_that_follows_the_step() -> None:
 
 
 def test_a_checkpointed_transformer_with_a_dropout_rate() -> None:
-    """``nn.TransformerEncoder(checkpoint=True)``: compiled it trains as eagerly."""
+    """A compiled ``nn.TransformerEncoder(checkpoint=True)`` trains as in eager mode."""
     rate = Linear(0.1, 0.6)
     model = nn.TransformerEncoder(1, 8, 2, 16, dropout=rate, checkpoint=True)
     loss_and_grad = nn.value_and_grad(model, lambda x: (model(x, None) ** 2).sum())
@@ -160,7 +160,7 @@ def run_frozen(scalar: ScheduledScalar, before: Callable[[], Any]) -> None:
     step = mx.compile(lambda x: scalar * x)
     for i in range(60):
         scalar.update(i / 60)
-        f"{scalar:.2f}"  # a log line is no use
+        f"{scalar:.2f}"  # logging does not count as use
         step(X)
 
 
@@ -185,7 +185,7 @@ def test_a_frozen_scalar_warns_whatever_happened_before(before: Callable[[Any], 
 
 @pytest.mark.parametrize("by_step", [False, True])
 def test_a_loss_that_captures_the_model_alone_warns_while_attached(by_step: bool) -> None:
-    """The optimizer is updated outside of what is compiled, and nobody captures its state."""
+    """The optimizer is updated outside the compiled function, which does not capture its state."""
     model, aux = nn.Linear(2, 1), Linear(0.1, 0.9)
     optimizer = optim.SGD(Linear(0.1, 0.0))
     group = attach(optimizer, horizon=Horizon(60) if by_step else None, aux=aux)
@@ -204,7 +204,7 @@ def test_a_loss_that_captures_the_model_alone_warns_while_attached(by_step: bool
         (lambda s, o: dict(s.state), True),
         (lambda s, o: s.state["value"], True),
         (lambda s, o: tree_map(lambda array: array, o.state), True),
-        (lambda s, o: {**o.state}, False),  # the dicts of the scalars are those in the state
+        (lambda s, o: {**o.state}, False),  # the state contains the dicts of the scalars
     ],
 )
 def test_what_captures_copies_of_arrays_is_frozen_and_warns(captured: Any, frozen: bool) -> None:
@@ -222,7 +222,7 @@ def test_what_captures_copies_of_arrays_is_frozen_and_warns(captured: Any, froze
 @pytest.mark.parametrize("by_step", [False, True])
 @pytest.mark.parametrize("captured", [False, True])
 def test_what_is_attached_and_used_gives_no_reason_to_warn(by_step: bool, captured: bool) -> None:
-    """In an eager gradient at every tenth step, or there once and then in a compiled function."""
+    """Use it in an eager gradient at every tenth step, or once before a compiled function."""
     scalar, optimizer = Linear(0.1, 0.9), optim.SGD(0.1)
     group = attach(optimizer, horizon=Horizon(100) if by_step else None, scalar=scalar)
     step = mx.compile(lambda x: scalar * x, inputs=[optimizer.state])
@@ -237,7 +237,7 @@ def test_what_is_attached_and_used_gives_no_reason_to_warn(by_step: bool, captur
 
 
 def test_a_frozen_rate_of_a_function_warns_too() -> None:
-    """Its samples are all alike, and yet it changes: nobody can know."""
+    """All samples are equal although the value changes, so this cannot be detected."""
     rate = LambdaValue(lambda p: 1.0 if p < 0.99999 else 0.0)
     assert rate.extent == (0.0, 1.0)
     hidden = LambdaValue(lambda p: 0.0 if 0.61 < p < 0.6101 else 1.0)
@@ -263,7 +263,7 @@ def test_what_is_used_at_every_tenth_step_is_no_reason_to_warn(transform: Any) -
 
 
 def test_a_rate_in_a_step_that_captures_the_model_alone_warns() -> None:
-    """Not attached there is no way to tell that it is a compiled function at once."""
+    """Without ``attach`` a compiled function cannot be recognized at once."""
     model, rate = nn.Linear(2, 1), Linear(0.1, 0.0)
     optimizer = optim.SGD(rate)
     loss_and_grad = nn.value_and_grad(model, lambda x: model(x).mean())
@@ -336,7 +336,7 @@ def test_numbers_that_a_trace_would_keep_are_refused(take: Any, by_step: bool) -
     take(scalar)
     with pytest.raises(ValueError, match="would become a constant of the graph"):
         mx.compile(body, inputs=[optimizer.state])(X)
-    if by_step:  # MLX leaves placeholders in what a failed call has captured
+    if by_step:  # MLX leaves placeholders in the captured arrays of a failed call
         optimizer.state["step"] = mx.array(0, mx.uint64)
     take(scalar)
 
@@ -389,7 +389,7 @@ ANY = LambdaValue(lambda p: 0.5)
         (WSD, lambda s: s < 1.0),
         (clip(Linear(0.0, 1.0), high=0.5), lambda s: s >= 0.5),
         (minimum(Linear(0.0, 1.0), 0.5), lambda s: s == 0.5),
-        (Warmup(Linear(0.0, 1.0), 0.5), lambda s: s > 0),  # held at 0 for a half
+        (Warmup(Linear(0.0, 1.0), 0.5), lambda s: s > 0),  # held at 0 for half of the run
         (ANY, lambda s: s > 0),
         (ANY, lambda s: s == 0.5),
         (1 - ANY, lambda s: s < 7),
@@ -406,7 +406,7 @@ def test_a_question_without_one_answer_is_refused(scalar: Any, ask: Any) -> None
 @pytest.mark.parametrize(
     ("scalar", "ask", "answer"),
     [
-        (COSINE, lambda s: s < 1.0, True),  # it touches its peak at a moment
+        (COSINE, lambda s: s < 1.0, True),  # it reaches its peak at one point
         (COSINE, lambda s: s > 0, True),
         (COSINE, bool, True),
         (WSD, lambda s: s <= 1.0, True),
@@ -472,7 +472,7 @@ def test_the_range_of_nested_warm_ups_takes_no_time() -> None:
 
 
 def test_the_range_of_a_plateau_is_found_without_changing_it() -> None:
-    """Another thread reads it at every value that the range is found from."""
+    """Another thread reads it while its range is determined."""
     begun = threading.current_thread()
     seen: list[float] = []
 
@@ -630,7 +630,7 @@ def test_a_warning_points_at_the_line_of_the_user() -> None:
 
 
 def test_a_plateau_counts_nothing_while_it_is_warmed_up() -> None:
-    """As in timm, whose PlateauLRScheduler leaves the plateau alone until the warm-up is over."""
+    """As in timm, whose PlateauLRScheduler ignores metrics until the warm-up is over."""
     lr = Warmup(ReduceOnPlateau(1.0, 0.5, patience=0), 0.5)
     group = ScalarGroup(lr=lr)
     for i, loss in enumerate([5.0, 6.0, 7.0, 8.0, 9.0]):
@@ -699,7 +699,7 @@ def test_the_learning_rate_test_says_when_batches_run_out() -> None:
     batches = iter([(mx.ones((4, 2)),)] * 8)
 
     def loss(model: Any, x: mx.array) -> Any:
-        return (model(x) ** 2).mean(), mx.array(4)  # as mlx-lm's: with the number of tokens
+        return (model(x) ** 2).mean(), mx.array(4)  # with the number of tokens, as in mlx-lm
 
     with pytest.warns(RuntimeWarning, match="came to an end after 8 of 100 rates"):
         found = find_learning_rate(model, optim.SGD(0.1), loss, batches)
@@ -715,7 +715,7 @@ JUNK: list[Any] = [
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_argument_with_wrong_values(case: Case) -> None:
-    """Each is taken, or refused with a ValueError or TypeError that says its name."""
+    """Each is accepted, or raises a ValueError or TypeError with its name."""
     made = case.make()
     if not isinstance(made, Schedule):
         return
@@ -741,7 +741,7 @@ def test_every_argument_with_wrong_values(case: Case) -> None:
 
 
 class Unchecked(Schedule):
-    """A schedule of a user, whose field has no check, and which uses a function of MLX."""
+    """A user's schedule with an unchecked field that uses a function of MLX."""
 
     start: float
 
@@ -750,7 +750,7 @@ class Unchecked(Schedule):
 
 
 class Added(Schedule):
-    """A schedule of a user, whose field YAML may have given as a text."""
+    """A user's schedule whose field may be a text from YAML."""
 
     start: float
 
@@ -772,7 +772,7 @@ def test_a_schedule_of_a_user() -> None:
 
 
 class Decaying(Schedule):
-    """A schedule of a user that uses a function of NumPy, which has no arrays of MLX."""
+    """A user's schedule that uses a function of NumPy, which does not accept MLX arrays."""
 
     rate: float
 
@@ -842,12 +842,12 @@ def test_a_checkpoint_with_bad_numbers_changes_nothing(key: str, change: Any, me
     assert optimizer.state is state
     assert (float(plateau), plateau.progress) == (value, 0.25)
     group.update(0.5)
-    assert state["scalars"]["learning_rate"]["value"].item() == 0.25  # linked as before
+    assert state["scalars"]["learning_rate"]["value"].item() == 0.25  # linked again
 
 
 @pytest.mark.parametrize("by_step", [False, True])
 def test_metrics_below_0_are_saved(by_step: bool) -> None:
-    """The bits of a number below 0 are an integer that MLX makes no array of."""
+    """The bits of a negative number are an integer that MLX cannot convert to an array."""
 
     def run() -> Any:
         optimizer = optim.SGD(ReduceOnPlateau(Linear(1.0, 0.0), 0.5, patience=0))
@@ -877,7 +877,7 @@ def test_a_state_with_one_bad_part_is_loaded_not_at_all() -> None:
 
 
 def test_a_group_with_an_expression_that_has_no_value_there_is_not_updated() -> None:
-    """The range of a function is not known when the expression is made."""
+    """The range of a function is unknown when the expression is made."""
     share, lr = LambdaValue(lambda p: p), Linear(1.0, 0.0)
     group = ScalarGroup(lr=lr, share=share, rest=1 / (share - 0.5))
     seen: list[float] = []

@@ -1,4 +1,4 @@
-"""The range test: its suggestions train, and it leaves no trace."""
+"""The range test gives rates that train well, and restores everything."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ OPTIMIZERS: dict[str, Any] = {
     "scheduled": lambda: optim.AdamW(Linear(1e-3, 0.0), weight_decay=Linear(0.0, 0.1)),
     "MLX's schedule": lambda: optim.Adam(optim.cosine_decay(1e-3, 100)),
 }
-if MLX >= (0, 32):  # where MLX can merge these trees
+if MLX >= (0, 32):  # if MLX can merge these trees
     OPTIMIZERS["several"] = lambda: optim.MultiOptimizer(
         [optim.SGD(0.1), optim.Adam(Linear(1e-3, 0.0))], [lambda path, _: "bias" in path]
     )
@@ -63,7 +63,7 @@ def test_on_digits_every_suggestion_trains_above_96_percent(name: str, compile: 
     rates = found.learning_rates
     assert rates[0] == 1e-7
     assert all(b / a == pytest.approx(1e9 ** (1 / 99)) for a, b in pairwise(rates))
-    assert len(rates) == len(found.losses) == len(found.smoothed) < 100  # it diverged
+    assert len(rates) == len(found.losses) == len(found.smoothed) < 100  # the loss diverged
     assert 1e-5 < found.valley < 1
     for rate in {found.valley, found.steepest, found.minimum}:
         assert accuracy(OPTIMIZERS[name](OneCycle(rate))) > 0.96
@@ -84,11 +84,11 @@ def accuracy(optimizer: Any, epochs: int = 12) -> float:
 
 
 class BrokenError(Exception):
-    """What a loss may raise."""
+    """An error in a loss."""
 
 
 def in_evaluation(name: str, trained: bool) -> tuple[Any, Any]:
-    """Return a model of which one layer only is in training mode, and its optimizer."""
+    """Return a model with only one layer in training mode, and its optimizer."""
     model, optimizer = make_model(), OPTIMIZERS[name]()
     model.eval()
     model.layers[3].train()
@@ -131,7 +131,7 @@ def test_everything_is_put_back(
     assert_same((model.parameters(), optimizer.state), before)
     assert modes == [module.training for module in model.modules()]
     assert key == random_key()
-    # And the next step is that of a run without the test.
+    # The next step is the same as without the test.
     other = in_evaluation(name, trained)
     for pair in ((model, optimizer), other):
         mx.random.seed(4)
@@ -161,7 +161,7 @@ def test_a_step_that_was_compiled_before_stays_live() -> None:
     step = mx.compile(counted, inputs=state, outputs=state)
     step(*BATCHES[0])
     find_learning_rate(model, optimizer, loss_fn, BATCHES, steps=10)
-    group.update(1.0)  # a rate of 0: nothing moves
+    group.update(1.0)  # with a rate of 0 the weights do not change
     before = tree_map(lambda a: a + 0, model.trainable_parameters())
     step(*BATCHES[1])
     assert_same(model.trainable_parameters(), before)
@@ -229,7 +229,7 @@ def test_plot() -> None:
     marks = {line.get_label().split()[0]: line.get_xdata()[0] for line in ax.get_lines()[2:]}  # type: ignore[union-attr, index]
     assert marks == {n: getattr(found, n) for n in ("valley", "steepest", "minimum")}
     assert ax.get_lines()[0].get_ydata().tolist() == list(found.losses)  # type: ignore[union-attr]
-    assert len({line.get_linestyle() for line in ax.get_lines()[2:]}) == 3  # seen if they coincide
+    assert len({line.get_linestyle() for line in ax.get_lines()[2:]}) == 3  # visible when equal
     ax.figure.canvas.draw()
     assert {"0.001", "0.1"} <= {text.get_text() for text in ax.get_xticklabels()}
 

@@ -1,4 +1,4 @@
-"""mlx-lm's trainer, unchanged: its compiled step sees every scalar at every step."""
+"""The unchanged trainer of mlx-lm uses every scalar at every compiled step."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_every_value_reaches_the_weights(driver: str, tmp_path: Path) -> None:
     ours, rates = by_trainer(tmp_path, driver, mx.float32, (RATE(), DECAY(), WEIGHT()))
     assert rates == pytest.approx([RATE().at(step / STEPS) for step in range(STEPS)], rel=1e-6)
     assert largest_difference(ours, by_hand(mx.float32)) <= 1e-4
-    # And each of them matters: with any of the three at its mean the weights are elsewhere.
+    # Each scalar matters: with any of them at its mean, the weights differ.
     for i, mean in enumerate((5e-3, 1.0, 5e-2)):
         numbers = [RATE(), DECAY(), WEIGHT()]
         numbers[i] = Linear(mean, mean)
@@ -135,7 +135,7 @@ def test_bfloat16_stays_bfloat16(driver: str, tmp_path: Path) -> None:
     ours, _ = by_trainer(tmp_path, driver, mx.bfloat16, (RATE(), DECAY(), WEIGHT()))
     assert {array.dtype for _, array in tree_flatten(ours)} == {mx.bfloat16}
     theirs = by_hand(mx.bfloat16)
-    # A few units in the last place of bfloat16, after twelve steps of the size of 1e-2.
+    # A few units in the last place of bfloat16, after twelve steps of about 1e-2.
     assert largest_difference(ours, theirs) <= 0.03
 
 
@@ -149,7 +149,7 @@ def test_gradient_accumulation_and_checkpointing(tmp_path: Path) -> None:
         grad_accumulation_steps=2,
         grad_checkpoint=True,
     )
-    # An update every second step, with the values of that step.
+    # Every second iteration makes an update, with the values of that step.
     expected = [RATE().at((step if step % 2 else step - 1) / STEPS) for step in range(1, STEPS)]
     assert rates[1:] == pytest.approx(expected, rel=1e-6)
     assert all(mx.isfinite(array).all().item() for _, array in tree_flatten(ours))

@@ -12,7 +12,7 @@ from scalars.tools.names import NAMES
 
 from .test_parity import GOLDEN, PARAMETERS
 
-# The name, how to ask for it, and the row of the golden table that has its values.
+# The name, its arguments, and the row of the golden table with its values.
 HUGGING_FACE = [
     ("constant", {}, "get_constant_schedule(opt)"),
     ("constant_with_warmup", {"warmup_steps": "w"}, "get_constant_schedule_with_warmup(opt, w)"),
@@ -86,7 +86,7 @@ def test_sambaflow() -> None:
 
 
 def test_reduce_lr_on_plateau() -> None:
-    """PyTorch's, as Hugging Face's: a warm-up is ours."""
+    """Hugging Face uses PyTorch's plateau; the warm-up is an addition."""
     plain = from_name("reduce_lr_on_plateau", 0.1, 100, factor=0.5, patience=1, end_ratio=0.3)
     assert (
         repr(plain)

@@ -1,7 +1,7 @@
 """The numbers of other libraries, at every step: the table in ``scalars.schedules``.
 
-The values in ``golden/peers.json`` were made by ``golden/make.py``, with the versions that
-stand in the file.
+The values in ``golden/peers.json`` were made by ``golden/make.py``, with the versions that the
+file records.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .helpers import public_names
 GOLDEN = json.loads(FILE.read_text())
 ROWS = rows()
 SINGLE = {"optax", "MLX", "Keras"}  # these compute in float32
-# Where another library has no value at step T, or another one, by what it does there.
+# Libraries that have no value at step T, or another one, by what they do there.
 AT_T = {
     "OneCycleLR": "ends at step T - 1",
     "TanhLRScheduler": "jumps to its end",
     "CosineAnnealingScheduler": "starts again: it never gives its end",
     "_warmup(opt, w, T, 1.5)": "is 0",
 }
-# Those that go on after step T. The others hold their last value, as here.
+# Schedules that continue after step T. The others keep their last value, as here.
 AFTER_T = {
     **AT_T,
     "CosineAnnealingLR": "rises again",
@@ -64,7 +64,7 @@ def matches(row: str, table: dict[str, str]) -> bool:
 
 
 def ours(text: str, parameters: dict[str, Any]) -> tuple[scalars.ScheduledScalar, Horizon]:
-    """Return what a row makes, and the horizon in its comment."""
+    """Return the scalar of a row, and the horizon in its comment."""
     formula, _, horizon = text.partition(" # ")
     names = {**public_names(), "pi": math.pi, **parameters}
     return eval(formula, names), eval(horizon or "Horizon(T)", names)
@@ -86,8 +86,8 @@ def test_every_step(library: str, theirs: str, here: str, parameters: dict[str, 
     assert len(compared) >= total
     top = max(map(abs, compared))
     for step, value in enumerate(compared):
-        # In double precision 1e-12 of the value, but for what rounding leaves of the largest
-        # one where two of its size nearly cancel; in single 5e-7 of the largest one.
+        # In double precision 1e-12 of the value, plus the rounding error of the largest value
+        # where two values nearly cancel. In single precision 5e-7 of the largest value.
         tolerance = 5e-7 * top if library in SINGLE else 1e-12 * abs(value) + 2e-16 * top
         found = schedule.at(horizon.progress(step))
         assert found == pytest.approx(value, rel=0, abs=tolerance), step
@@ -113,5 +113,5 @@ def test_every_schedule_is_in_the_table_or_has_no_counterpart() -> None:
     for name, value in public_names().items():
         if isinstance(value, type) and issubclass(value, scalars.Schedule):
             if issubclass(value, (Adaptive, scalars.DynamicLossScale)):
-                continue  # what metrics and overflows drive has its own tests
+                continue  # adaptive scalars have other tests
             assert name in alone or f"{name}(" in text, name

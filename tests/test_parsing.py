@@ -1,4 +1,4 @@
-"""``parse``: every repr comes back, and nothing but the language is read."""
+"""``parse`` reads every repr and rejects everything outside the language."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_language(text: str, values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("", ValueError, "text must be an expression: .* Write what repr"),
+        ("", ValueError, "text must be an expression: .* Write it as repr"),
         ("Linear(1, 0", ValueError, "text must be an expression: .*at column"),
         ("Linear(1, 0))", ValueError, "text must be an expression"),
         ("Linaer(1, 0)", ValueError, "that of a schedule, got 'Linaer'. Did you mean Linear?"),
@@ -157,7 +157,7 @@ def test_long_and_deep_texts_are_refused_at_once(text: str) -> None:
     begin = time.perf_counter()
     with pytest.raises(ValueError, match="text must be (at most|nested|an expression)"):
         parse(text)
-    assert time.perf_counter() - begin < 5  # not a figure: it must not hang
+    assert time.perf_counter() - begin < 5  # any result, but it must not hang
 
 
 def test_fifty_levels_are_fine() -> None:
@@ -165,7 +165,7 @@ def test_fifty_levels_are_fine() -> None:
 
 
 class Bump(Schedule):
-    """A schedule of a user."""
+    """A user's schedule."""
 
     height: Real
 

@@ -1,4 +1,4 @@
-"""Plans of phases: one scalar per name, continuous, and the settings of the moment."""
+"""Phases give one continuous scalar per name, and the current settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_scalar_over_the_whole_run() -> None:
     assert phases.boundaries == (0.1, 0.4, 0.8)
     assert list(phases.group) == ["lr", "wd", "momentum"]
     expected: dict[int, tuple[float, float, float]] = {
-        0: (0.0, 0.1, 0.9),  # not yet scheduled: as at its start
+        0: (0.0, 0.1, 0.9),  # not yet scheduled, so its start value
         5: (0.5, 0.1, 0.9),
         10: (1.0, 0.1, 0.9),
         25: (1.0, 0.2, 0.9),  # the learning rate stays where phase 0 left it
@@ -40,7 +40,7 @@ def test_every_scalar_over_the_whole_run() -> None:
 
 
 def test_phases_of_no_length_are_passed_over() -> None:
-    """A plan without a warm-up, without a hold, without an end."""
+    """Phases without a warm-up, a hold or an end."""
     plan = Phases(
         [
             Phase(0, lr=Linear(0.0, 1.0), size=1),

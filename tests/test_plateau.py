@@ -1,4 +1,4 @@
-"""ReduceOnPlateau: PyTorch's rule, in everything that a scalar can be part of."""
+"""ReduceOnPlateau follows PyTorch's rule wherever a scalar can be used."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_pytorch(configuration: dict[str, Any]) -> None:
 
 
 def test_patience_is_pytorchs() -> None:
-    """With patience 2 and a flat metric the fourth call reduces, as in PyTorch."""
+    """With patience 2 and a constant metric, the fourth call reduces, as in PyTorch."""
     plateau = ReduceOnPlateau(1.0, factor=0.5, patience=2)
     assert [float(plateau.observe(1.0)) for _ in range(8)] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
 
@@ -117,7 +117,7 @@ def by_hand_in_a_sequence(p: float, x: float) -> float:
 
 
 COMPOSED: list[tuple[str, Callable[[Any], ScheduledScalar], Callable[[float, float], float]]] = [
-    # What it is, and by hand its value at a progress when the plateau gives x.
+    # A schedule, and its value at a progress by hand when the plateau gives x.
     ("warm-up", lambda x: Warmup(x, 0.05), lambda p, x: min(p / 0.05, 1) * x),
     (
         "factor of a cosine",
@@ -140,7 +140,7 @@ composed = pytest.mark.parametrize(
 
 @composed
 def test_composed(make: Callable[[Any], ScheduledScalar], expected: Any) -> None:
-    """Whoever is told the metric, all that is made of the plateau follows, at any progress."""
+    """Every scalar made from the plateau follows an observation by any of them, at any progress."""
     plateau = ReduceOnPlateau(0.8, 0.5, patience=0)
     scalar = make(plateau)
     body = Traced(lambda: scalar * mx.array(1.0))
@@ -153,7 +153,7 @@ def test_composed(make: Callable[[Any], ScheduledScalar], expected: Any) -> None
             assert float(scalar) == pytest.approx(value, rel=1e-12)
             assert scalar.at(progress) == float(scalar)
             assert step().item() == pytest.approx(value, rel=1e-6)
-            observer.observe(1.0)  # the first is an improvement, the others are not
+            observer.observe(1.0)  # only the first is an improvement
             value = expected(progress, float(plateau))
             assert float(scalar) == pytest.approx(value, rel=1e-12)
             assert step().item() == pytest.approx(value, rel=1e-6)
@@ -178,7 +178,7 @@ def test_copies_remember_and_are_independent(make: Any, expected: Any, copied: A
 
 @composed
 def test_a_run_resumed_from_its_state_dict_is_the_run(make: Any, expected: Any) -> None:
-    """At every one of 60 metrics: JSON in between, and every later value equal."""
+    """Save and load as JSON at each of 60 metrics; all later values are equal."""
     observed = metrics("resume")[:60]
     whole, values, states = make(ReduceOnPlateau(0.8, 0.7, 2, cooldown=1)), [], []
     for i, metric in enumerate(observed):
@@ -302,7 +302,7 @@ def test_a_checkpoint_of_a_plain_schedule_does_not_fit() -> None:
 
 
 def driven(compiled: bool, horizon: Horizon | None = None) -> Any:
-    """Return an optimizer whose rate, decay and momentum listen, its step and its group."""
+    """Return an optimizer with adaptive rate, decay and momentum, its step and its group."""
     plateau = ReduceOnPlateau(CosineAnnealing(0.25), 0.5, patience=1, minimum=1e-3)
     switch = ThresholdSwitch([0.5, Linear(0.25, 0.75), 0.0], ["< 4", "< 3"])
     optimizer = optim.AdamW(Warmup(plateau, 0.3), betas=[0.5 + 0.25 * switch, 0.99])
@@ -324,7 +324,7 @@ METRICS = [5.0, 4.5, 4.6, 4.7, 3.5, 3.6, 2.9, 3.1, 3.2, 3.3, math.nan, 3.5, 2.0,
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_driven_by_the_step_it_is_driven_by_the_loop(compiled: bool) -> None:
-    """With a horizon nothing is updated; a metric still changes the next step, without a trace."""
+    """With a horizon nothing is updated; a metric changes the next step without a new trace."""
     total, results = len(METRICS), []
     for horizon in (None, Horizon(total)):
         _, group, step, body = driven(compiled, horizon)
@@ -378,7 +378,7 @@ def test_driven_by_the_step_it_is_resumed(compiled: bool, attach_first: bool) ->
 
 
 def test_driven_by_the_step_a_metric_counts_at_once() -> None:
-    """Between two steps too: what the loss uses and what the log shows are one value."""
+    """The loss uses the logged value, also if a metric is observed between two steps."""
     _, group, step, _ = driven(False, Horizon(16))
     step(mx.array([1.0, 0.5, 0.25]))
     one = mx.array(1.0)
@@ -447,7 +447,7 @@ def test_observing_while_traced_is_refused() -> None:
 
 
 def test_comparisons_while_traced_answer_for_all_it_may_become() -> None:
-    """Never reduced it is 1, and may come down to 0.25: beside 0.5 there is no answer."""
+    """The value is 1 and may fall to 0.25, so a comparison with 0.5 raises."""
     lr = Warmup(ReduceOnPlateau(1.0, minimum=0.25), 0.1, start=1.0)
 
     def compare(bound: float) -> Any:
@@ -456,7 +456,7 @@ def test_comparisons_while_traced_answer_for_all_it_may_become() -> None:
         ).item()
 
     assert (compare(0.2), compare(1.0), compare(2.0)) == (1, -1, -1)
-    for bound in (0.25, 0.5):  # it may come down to them, and stay there
+    for bound in (0.25, 0.5):  # it may fall to them and stay there
         with pytest.raises(ValueError, match="different answers during the run"):
             compare(bound)
     assert lr.extent == (0.25, 1.0)
@@ -472,7 +472,7 @@ def test_in_a_plan_of_phases() -> None:
 
 
 def test_in_a_plan_it_holds_on_in_later_phases() -> None:
-    """The value at its end, which goes on to be reduced where a later phase says nothing."""
+    """In a later phase without a value, the end value continues to be reduced."""
     plateau = ReduceOnPlateau(Linear(0.2, 0.1), 0.5, patience=0)
     phases = Phases([Phase(1, lr=plateau), Phase(1, batch=2), Phase(1, batch=3)])
     phases.update(0.5)
@@ -484,7 +484,7 @@ def test_in_a_plan_it_holds_on_in_later_phases() -> None:
 
 
 def test_a_state_that_the_value_cannot_take_changes_nothing() -> None:
-    """The progress fits, the memory fits, and then a function of the user fails."""
+    """The progress and the memory are valid, and then a user's function fails."""
 
     def fragile(progress: float) -> float:
         if progress > 0.5:

@@ -1,4 +1,4 @@
-"""Pictures: what is in the axes is read back from matplotlib, and what is in a line of SVG."""
+"""Plots: the tests read the contents of matplotlib axes and SVG lines."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def closed() -> Iterator[None]:
 
 
 def lines_of(ax: Any) -> dict[str, list[tuple[float, float]]]:
-    """The curves by name; the marks have none."""
+    """Return the curves by name; marks have no name."""
     return {
         line.get_label(): [(float(x), float(y)) for x, y in line.get_xydata()]
         for line in ax.get_lines()
@@ -64,12 +64,12 @@ def lines_of(ax: Any) -> dict[str, list[tuple[float, float]]]:
 
 
 def panels_of(ax: Any) -> dict[str, str]:
-    """The names of all panels, and the ranges beside them."""
+    """Return the names and ranges of all panels."""
     return {one.get_title("left"): one.get_title("right") for one in ax.figure.axes}
 
 
 def marks_of(ax: Any) -> dict[float, str]:
-    """Where the dotted lines are, and the texts above them: where they end, or begin."""
+    """Return the places of dotted lines, and where the labels above them begin or end."""
     low, high = ax.get_xlim()
     at = [float(line.get_xdata()[0]) for line in ax.get_lines() if line.get_linestyle() == ":"]
     ax.figure.canvas.draw()
@@ -87,7 +87,7 @@ def seen(ticks: Any, axis: int, limits: tuple[float, float]) -> list[Any]:
 
 
 def boxes_of(figure: Any) -> list[Any]:
-    """The boxes of all texts that are seen in a picture."""
+    """Return the boxes of all visible texts."""
     figure.canvas.draw()
     texts = []
     for ax in figure.axes:
@@ -128,7 +128,7 @@ def test_a_panel_for_each_scalar_with_its_name_and_range() -> None:
     axes: Any = ax.figure.axes
     assert [list(lines_of(one)) for one in axes] == [["lr"], ["dropout"], ["decay"], ["down"]]
     assert [one.get_xlabel() for one in axes] == ["", "", "", "step"]
-    # The rate takes up most of its panel, whatever the dropout rate is.
+    # The rate fills most of its panel, whatever the dropout rate is.
     low, high = axes[0].get_ylim()
     assert 3e-4 < high < 4e-4
     assert -4e-5 < low < 0
@@ -156,7 +156,7 @@ JUMPS: list[tuple[ScheduledScalar, list[float]]] = [
     (Linear(0, 1), []),
     (CosineAnnealing(1), []),
     (Constant(0.3), []),
-    (Constant(0.1) * 3 - 0.3, []),  # not 0 everywhere, by rounding
+    (Constant(0.1) * 3 - 0.3, []),  # not rounded to 0 everywhere
     (Exponential(1, 1e-12), []),
     (Polynomial(1, 0, power=0.5), []),
     (WarmupStableDecay(1, 0.1, 0.3, curve="one_minus_sqrt"), []),
@@ -268,14 +268,14 @@ def test_a_logarithmic_axis() -> None:
     lr, negative = ax.figure.axes
     assert (lr.get_yscale(), negative.get_yscale()) == ("log", "linear")
     (points,) = lines_of(lr).values()
-    assert all(1e-6 < y <= 1 for _, y in points)  # 0 is left out, and what nearly is
+    assert all(1e-6 < y <= 1 for _, y in points)  # 0 and values near 0 are left out
     assert 0.98 < points[-1][0] < 1
     assert lines_of(negative)["negative"][0] == (0, -1)
     (points,) = lines_of(plot(Repeat(CosineAnnealing(1.0), 3), log=True)).values()
-    assert min(y for _, y in points if not math.isnan(y)) > 1e-6  # before it jumps up too
+    assert min(y for _, y in points if not math.isnan(y)) > 1e-6  # also before it jumps up
     ax.figure.canvas.draw()
     texts = [text.get_text() for text in lr.get_yticklabels()]
-    # Every other power of ten, one way or the other, as matplotlib chooses.
+    # Every other power of ten, even or odd, as matplotlib chooses.
     assert set(texts) > {"0.01", "0.0001"} or set(texts) > {"0.1", "0.001"}
 
 
@@ -349,7 +349,7 @@ def test_the_notebook_representation_of_a_scalar() -> None:
         [tuple(map(float, point.split(","))) for point in points.split()]
         for points in re.findall(r'points="([^"]+)"', html)
     ]
-    # The picture is 180 wide and 48 high, with a margin of 3: 1 is above, 0.25 below.
+    # The plot is 180 wide and 48 high with a margin of 3; 1 is at the top, 0.25 at the bottom.
     assert [{y for _, y in line} for line in lines] == [{3}, {31}]
     assert [(line[0][0], line[-1][0]) for line in lines] == [(3, 90), (90, 177)]
     assert 'cx="177.0" cy="45.0"' in html

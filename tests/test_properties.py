@@ -174,7 +174,7 @@ def test_live_in_a_compiled_function(case: Case) -> None:
     for progress in GRID[::8]:
         scalar.update(progress)
         value = np.float32(scalar.at(progress))
-        # x - scalar is of the dtype that a view asks for.
+        # x - scalar has the dtype of the view.
         tolerance = (1e-6 if scalar.dtype == mx.float32 else 1e-2) * scale(case)
         for result, expected in zip(function(x), (value * np.array([1, -2]), [1, -2] - value)):
             np.testing.assert_allclose(

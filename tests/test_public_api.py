@@ -1,4 +1,4 @@
-"""The public names, the import rule, and the limits of size that keep the package small."""
+"""The public names, the import rule, and the size limits of the package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .helpers import public_names
 PACKAGE = Path(scalars.__file__).parent
 LAYERS = ["number", "schedules", "adaptive", "training", "optimizers", "tools"]
 BASE = {"appearance", "checks", "functions", "sketch", "table", "terminal", "words"}
-"""What every layer may import: files at the top of the package, which import no layer."""
+"""Files at the top of the package, which every layer may import and which import no layer."""
 MODULES = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 
@@ -146,12 +146,12 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_small(path: Path) -> None:
-    # What knows each other in a circle is in one file, number/scalar.py.
+    # The classes that depend on each other are in one file, number/scalar.py.
     assert code_lines(path) <= (500 if path.name == "scalar.py" else 220)
 
 
 def code_lines(path: Path) -> int:
-    """Return the lines of code: no docstrings, comments or blank lines."""
+    """Return the number of lines without docstrings, comments and blank lines."""
     tree = ast.parse(path.read_text())
     documented: set[int] = set()
     for node in ast.walk(tree):
@@ -170,7 +170,7 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_number_is_read_from_the_bottom_up() -> None:
-    """Its files import one way only, for type checkers too."""
+    """Its files import in one direction only, also for type checkers."""
     order = "conversions mlx_protocol together ranges cell operations scalar"
     files = order.split()
     assert {path.stem for path in (PACKAGE / "number").glob("*.py")} == {"__init__", *files}
@@ -229,7 +229,7 @@ def test_help_names_everything_on_a_few_screens() -> None:
 
 
 def test_dir_shows_what_a_user_calls() -> None:
-    """Of the instance, and of its class, as completion in Python and IPython looks there."""
+    """Check instances and classes, as completion in Python and IPython uses both."""
     numbers = {"as_integer_ratio", "conjugate", "imag", "is_integer", "item", "real"}
     calls = {"array", "astype", "at", "by_step", "dtype", "load_state_dict", "observe"}
     calls |= {"held", "hold", "progress", "release", "state", "state_dict", "update"} | numbers
@@ -285,14 +285,14 @@ SCALARS = {
 
 @pytest.mark.parametrize("name", SCALARS)
 def test_dir_shows_what_the_docstring_uses(name: str) -> None:
-    """So that what is added to a class and shown in its example is offered at a prompt."""
+    """Attributes that are shown in an example are offered at a prompt."""
     examples = "\n".join(re.findall(r"(?:>>>|\.\.\.) (.*)", SCALARS[name].__doc__ or ""))
     used = set(re.findall(r"\.([a-z]\w*)", examples)) & set(vars(SCALARS[name]))
     assert used <= set(dir(SCALARS[name]))
 
 
 def shown(value: object) -> set[str]:
-    """Return what ``dir`` shows, but for special names."""
+    """Return the names that ``dir`` shows, without special names."""
     return {name for name in dir(value) if not name.startswith("_")}
 
 

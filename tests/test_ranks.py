@@ -1,4 +1,4 @@
-"""Several ranks: bit for bit the one process that plays them all; what parts them is named."""
+"""Several ranks equal one process that simulates them, and differences are named."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Found = dict[str, Any]
 
 
 class Run(NamedTuple):
-    """What all ranks have found, and what a process that plays them all has."""
+    """Return the results of all ranks, and of a process that simulates them."""
 
     ranks: list[Found]
     alone: Found
     folder: Path
 
     def of(self, start: str) -> tuple[list[Found], Found]:
-        """Return what is found under names that begin so."""
+        """Return the results whose names begin with a prefix."""
         *ranks, alone = [
             {name: value for name, value in found.items() if name.startswith(start)}
             for found in (*self.ranks, self.alone)
@@ -86,7 +86,7 @@ def every_rank_skips_what_overflows_on_one(run: Run) -> None:
 def shards_of_the_gradients_share_one_answer(run: Run) -> None:
     found, alone = run.of("sharded")
     ranks = len(found)
-    # One shard after the other overflows, then none.
+    # Each shard overflows in turn, then none.
     assert alone["sharded/finites"] == [False] * ranks + [True]
     for rank in found:
         assert_equal(rank, alone)
@@ -169,11 +169,11 @@ def the_range_test_is_one_test(run: Run) -> None:
     for rank in found:
         assert_equal(rank, found[0])
         for name, value in alone.items():
-            if name.endswith("rates"):  # float32, as the optimizer has them
+            if name.endswith("rates"):  # float32, as in the optimizer
                 assert rank[name] == pytest.approx(value, rel=1e-7)
             elif name.endswith("losses") and len(found) == 2 and "compile=False" in name:
                 assert rank[name] == value
-            elif name.endswith("losses"):  # a sum of four, or a kernel, has another order
+            elif name.endswith("losses"):  # sums of four and kernels may use another order
                 assert rank[name] == pytest.approx(value, rel=1e-5)
             else:
                 assert rank[name] is value is True
@@ -257,18 +257,18 @@ def murmur(words: list[int]) -> int:
 
 
 def test_the_checksum_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scalars.training.ranks.AT_ONCE", 64)  # in several pieces
+    monkeypatch.setattr("scalars.training.ranks.AT_ONCE", 64)  # in several batches
     matrix = mx.random.normal((30, 7))
     words: Any = matrix.view(mx.uint32).T.reshape(-1).tolist()
     assert _checksum(matrix.T).item() == murmur(words)
-    half = mx.array([1.0, 2.0, 3.0], mx.float16)  # 3 times 2 octets, filled up
+    half = mx.array([1.0, 2.0, 3.0], mx.float16)  # 3 times 2 bytes, padded
     assert _checksum(half, matrix.T).item() == murmur([0x40003C00, 0x4200, *words])
     arrays = {"a": mx.zeros((60,)), "b": mx.zeros((3,)), "c": mx.zeros((2,)), "d": mx.zeros((1,))}
     assert list(_batches(arrays)) == [["a", "b", "c"], ["d"]]
 
 
 def test_a_swap_of_powers_of_two_is_seen() -> None:
-    """A sum of words times odd numbers would miss it: only high bits differ."""
+    """A sum of words times odd numbers would miss differences in high bits only."""
     ones, twos = mx.ones((4096,)), mx.full((4096,), 2.0)
     sums = set()
     for i in range(0, 4096, 64):

@@ -1,9 +1,9 @@
-"""mlx-lm's trainer in the ways that people run it: LoRA, accumulation, checkpoints, validation.
+"""mlx-lm's trainer as people use it: LoRA, accumulation, checkpoints, validation.
 
-An optimizer that writes down in its state what it is given tells the values of every update,
-compiled ones too. Where only the learning rate is scheduled, the reference is the same compiled
-trainer with the rate set by hand before each step: MLX keeps it in the state, so that the bits
-must be equal. All else is constant in a compiled step, so that the reference is an eager loop.
+A test optimizer keeps the values of every update in its state, also in compiled steps. If only
+the learning rate is scheduled, the reference is the same compiled trainer with the rate set by
+hand before each step. MLX keeps the rate in the state, so the bits must be equal. Other floats are
+constants of a compiled step, so their reference is an eager loop.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DECAY, DROPOUT, SCALE = Linear(0.0, 0.5), Linear(0.1, 0.4), Linear(20.0, 5.0)
 
 PLAIN_CALL = llama.TransformerBlock.__call__  # which ``grad_checkpoint`` replaces in the class
 
-# With accumulation the iterations are no multiple of it: the last two update nothing.
+# The iterations are not a multiple of the accumulation, so the last two update nothing.
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulation": {"grad_accumulation_steps": 5},
@@ -54,7 +54,7 @@ class Noting(optim.AdamW):  # type: ignore[misc]
     """AdamW that keeps the rate and the decay of each update in its state."""
 
     def __init__(self, learning_rate: Any, weight_decay: Any = 0.0) -> None:
-        # With 1e-8 AdamW makes steps of 1e-2 of the rounding errors in gradients of nearly 0.
+        # With 1e-8 AdamW would amplify rounding errors in gradients near 0 to steps of 1e-2.
         super().__init__(learning_rate, eps=1e-2, weight_decay=weight_decay)
         self.state["noted"] = mx.zeros((ITERATIONS, 2))
         self.times = 0
@@ -108,7 +108,7 @@ def updates_of(options: dict[str, Any]) -> list[int]:
 
 
 def progresses(driver: str, options: dict[str, Any]) -> list[float]:
-    """Return the progress that each update is to be made at, worked out by hand."""
+    """Return the progress of each update, computed by hand."""
     updates = updates_of(options)
     if driver == "loop":
         return [i / ITERATIONS for i in updates]
@@ -116,7 +116,7 @@ def progresses(driver: str, options: dict[str, Any]) -> list[float]:
 
 
 def driven(driver: str, optimizer: Any, model: Any, options: dict[str, Any], **others: Any) -> Any:
-    """Attach; return the function that gives the batches."""
+    """Attach the scalars, and return the function that gives the batches."""
     horizon = Horizon(len(updates_of(options)))
     group = attach(optimizer, model, horizon if driver == "step" else None, **others)
     if driver == "step":
@@ -124,7 +124,7 @@ def driven(driver: str, optimizer: Any, model: Any, options: dict[str, Any], **o
 
     def tracked(*args: Any, **kwargs: Any) -> Iterator[Any]:
         batches = iterate_batches(*args, **kwargs)
-        # The trainer asks for those of the validation too, each time for one pass.
+        # The trainer also calls it for validation, each time for one pass.
         return group.track(batches, Horizon(ITERATIONS)) if kwargs.get("loop") else batches
 
     return tracked
@@ -181,7 +181,7 @@ def eager_by_hand(driver: str, options: dict[str, Any]) -> Any:
     model.train()
     for i, batch in zip(range(ITERATIONS), iterate_batches(data(), 4, 2048, loop=True)):
         if "val_batches" in options and (i in (0, ITERATIONS - 1) or (i + 1) % 3 == 0):
-            list(zip(range(2), iterate_batches(data()[:12], 4, 2048)))  # draws their order
+            list(zip(range(2), iterate_batches(data()[:12], 4, 2048)))  # draws the order
         progress = i / ITERATIONS if driver == "loop" else done / len(updates)
         optimizer.learning_rate = RATE.at(min(progress, 1.0))
         optimizer.weight_decay = DECAY.at(min(progress, 1.0))
@@ -232,7 +232,7 @@ def test_scheduled_layers_train_as_with_floats(
 
 
 def test_batches_tracked_in_the_validation_too_raise(tmp_path: Path) -> None:
-    """The trainer gives the same function to its validation, which moves the progress back."""
+    """The trainer uses the same function for validation, which moves the progress back."""
     optimizer = Noting(Warmup(CosineAnnealing(1e-2, 1e-4), 0.25))
     group = attach(optimizer)
 

@@ -1,4 +1,4 @@
-"""Recorder: the rows are the values of the run, whatever was dropped, saved or resumed."""
+"""Recorder: the rows have the values of the run, also when thinned out, saved or resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def drive(group: ScalarGroup, recorder: Recorder, first: int, last: int) -> None
 
 
 def expected(steps: Any) -> list[dict[str, Any]]:
-    """The rows by hand."""
+    """Return the rows by hand."""
     return [
         {"step": i, "progress": i / 10, "lr": 1 - i / 10, "wd": i / 10 * 8, "loss": 100.0 - i}
         for i in steps

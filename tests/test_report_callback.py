@@ -1,4 +1,4 @@
-"""The callback for trainers with mlx-lm's interface: what it observes, records and passes on."""
+"""The callback for trainers with mlx-lm's interface observes, records and forwards reports."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Kept(TrainingCallback):  # type: ignore[misc]
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_in_mlx_lms_trainer(accumulation: int, tmp_path: Path) -> None:
-    """Every report is in the record, beside the values at the steps done, reductions counted."""
+    """The record has every report with the values at its step, including reductions."""
     steps = 12 // accumulation
     model = model_of(mx.float32)
-    # Hardly any improvement is one: each validation after the first reduces.
+    # The threshold is so large that each validation after the first reduces.
     rate = ReduceOnPlateau(Linear(1e-2, 0.0), factor=0.5, patience=0, threshold=0.9)
     optimizer = optim.AdamW(rate, weight_decay=Linear(0.0, 0.5))
     group = attach(optimizer, model, Horizon(steps))
@@ -77,7 +77,7 @@ def test_in_mlx_lms_trainer(accumulation: int, tmp_path: Path) -> None:
         assert row["step"] == done
         assert row["learning_rate"] == pytest.approx(1e-2 * (1 - done / steps) * 0.5**reductions)
         assert row["weight_decay"] == pytest.approx(0.5 * done / steps)
-    # What mlx-lm reports as the rate is that of the step before.
+    # mlx-lm reports the rate of the step before.
     reported = {r["iteration"]: r["learning_rate"] for r in kept.reports if "learning_rate" in r}
     for iteration in range(accumulation, 13, accumulation):
         used = iteration // accumulation - 1
@@ -103,7 +103,7 @@ def test_a_group_that_the_loop_drives() -> None:
 
 
 def test_reports_without_an_iteration_are_rows_too() -> None:
-    """mlx-vlm calls the iteration optional."""
+    """In mlx-vlm the iteration is optional."""
     group = ScalarGroup(lr=Linear(1.0, 0.0))
     recorder = Recorder(group)
     callback = ReportCallback(group, recorder)
@@ -158,7 +158,7 @@ def test_the_state_of_a_recorder() -> None:
     other = Recorder().load_state_dict(state)
     assert [row["lr"] for row in other] == [0.75]
     assert np.isnan(other["loss"][0])
-    other.log(more=1.0)  # the last row goes on
+    other.log(more=1.0)  # the last row continues
     assert "more" not in state["rows"][0]
     with pytest.raises(ValueError, match="the state of Recorder must be a mapping with 'step'"):
         other.load_state_dict({"rows": []})

@@ -1,4 +1,4 @@
-"""The metric rules of other libraries, metric by metric: Greedy, NewBob, and other plateaus.
+"""Greedy, NewBob and plateaus give the rates of other libraries after every metric.
 
 The rates in ``golden/rules.json`` were made by ``golden/make_rules.py``.
 """
@@ -57,7 +57,7 @@ def test_every_metric(rule: str, theirs: dict[str, Any], ours: dict[str, Any]) -
 
 
 def test_greedy_by_its_name() -> None:
-    """As transformers calls it, and its options as ours."""
+    """Called as in transformers, with its options as ours."""
     theirs, ours = RULES["transformers GreedyLR"][4]
     expected, changes = 0.1, dict(map(tuple, GOLDEN[f"transformers GreedyLR {theirs}"]))
     lr = from_name("greedy", 0.1, 1000, **ours)
@@ -86,7 +86,7 @@ VALUES = [x for x in seen("transformers GreedyLR", {}) if math.isfinite(x)][:120
 @pytest.mark.parametrize("make", MADE)
 @pytest.mark.parametrize("way", ["state", "pickle", "deepcopy", "text", "config"])
 def test_saved_in_mid_run(make: Callable[[], ScheduledScalar], way: str) -> None:
-    """Whoever takes over after any metric has all that counts."""
+    """A copy that takes over after any metric gives the same rates."""
     whole = make().update(0.6)
     for i, metric in enumerate(VALUES):
         whole.observe(metric)
@@ -116,7 +116,7 @@ def test_saved_in_mid_run(make: Callable[[], ScheduledScalar], way: str) -> None
 def test_in_a_compiled_step_and_its_checkpoint(
     make: Callable[[], ScheduledScalar], horizon: Horizon | None
 ) -> None:
-    """The weights are those of floats set by hand, also after a checkpoint in mid-run."""
+    """The weights equal those with floats set by hand, also after a checkpoint."""
     lr, rates = make(), make()
     optimizer = optim.SGD(lr)
     weights = {"w": mx.array([1.0, -2.0])}
@@ -143,10 +143,10 @@ def test_in_a_compiled_step_and_its_checkpoint(
         weights, by_hand = compiled(weights), reference(by_hand)
         assert mx.array_equal(weights["w"], by_hand["w"])
         group.observe(metric)
-        if horizon is not None:  # the step is done, and with it the warm-up may be over
+        if horizon is not None:  # after this step the warm-up may be over
             rates.update((i + 1) / len(VALUES))
         rates.observe(metric)
-        if i == 60:  # what is loaded back undoes what was observed since
+        if i == 60:  # loading undoes the observations since
             saved = {**optimizer.state["scalars"]}
             saved = {k: {n: mx.array(a) for n, a in v.items()} for k, v in saved.items()}
             group.observe(VALUES[0]).observe(VALUES[1])

@@ -220,7 +220,7 @@ def test_arrays() -> None:
 
 
 def test_arrays_for_mlx_have_no_dict() -> None:
-    """MLX 0.30 does not clear that of a subclass of its arrays: a garbage collection crashed."""
+    """MLX 0.30 does not clear the ``__dict__`` of array subclasses and crashed in a collection."""
     array = Linear(0.0, 1.0).array
     assert type(array).__dictoffset__ == mx.array.__dictoffset__ == 0
     assert not hasattr(array, "__dict__")

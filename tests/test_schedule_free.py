@@ -1,4 +1,4 @@
-"""Schedule-Free optimizers: the paper's iterates, in every way that MLX trains."""
+"""Schedule-Free optimizers have the paper's iterates in all ways of training with MLX."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def optimizer_of(configuration: dict[str, Any]) -> Any:
 
 
 class Vector(nn.Module):
-    """A model that is one vector."""
+    """A model with a single vector."""
 
     def __init__(self, dtype: mx.Dtype) -> None:
         super().__init__()
@@ -68,14 +68,14 @@ class Vector(nn.Module):
 
 
 def close(actual: Any, expected: list[float], tolerance: float) -> None:
-    numbers = [number.item() for number in actual]  # MLX 0.30 makes no list of float64
+    numbers = [number.item() for number in actual]  # MLX 0.30 cannot convert float64 to a list
     assert numbers == pytest.approx(expected, rel=tolerance, abs=tolerance)
 
 
 @in_double_precision
 @every_configuration
 def test_the_paper_in_double_precision(configuration: dict[str, Any]) -> None:
-    """X and y after every one of 200 steps, to 1e-12, beside the plain reference."""
+    """X and y equal the plain reference to 1e-12 after each of 200 steps."""
     rate, beta = configuration["learning_rate"], configuration["beta"]
     reference = Reference(
         list(START), configuration["adam"], lambda k: rate, lambda k: beta,
@@ -94,7 +94,7 @@ def test_the_paper_in_double_precision(configuration: dict[str, Any]) -> None:
 @in_double_precision
 @every_configuration
 def test_the_package_of_the_authors(configuration: dict[str, Any]) -> None:
-    """X and y beside ``schedulefree`` on PyTorch, in double precision."""
+    """X and y equal those of ``schedulefree`` on PyTorch in double precision."""
     expected = {entry["k"]: entry for entry in GOLDEN[str(configuration)]}
     model, optimizer = Vector(mx.float64), optimizer_of(configuration)
     for k, noise in enumerate(NOISE, start=1):
@@ -108,7 +108,7 @@ def test_the_package_of_the_authors(configuration: dict[str, Any]) -> None:
 @pytest.mark.gpu
 @every_configuration
 def test_single_precision_compiled(configuration: dict[str, Any]) -> None:
-    """Beside the package again, in float32 and in one compiled graph."""
+    """They equal those of the package in float32 and in one compiled graph."""
     model, optimizer = Vector(mx.float32), optimizer_of(configuration)
     optimizer.init(model.trainable_parameters())
     state = [model.state, optimizer.state]
@@ -127,7 +127,7 @@ def test_single_precision_compiled(configuration: dict[str, Any]) -> None:
 @pytest.mark.parametrize("way", ["scalars", "floats", "attached", "compiled"])
 @both
 def test_rate_decay_and_interpolation_change(cls: Any, way: str) -> None:
-    """They do at every step, the decay from 0: x is still the average of z."""
+    """They change at every step, the decay from 0, and x is still the average of z."""
     adam = cls is ScheduleFreeAdamW
     rate, beta = Warmup(CosineAnnealing(2**-5, 2**-7), 0.25), Linear(0.5, 0.9375)
     decay = Linear(0.0, 0.25)
@@ -157,7 +157,7 @@ def test_rate_decay_and_interpolation_change(cls: Any, way: str) -> None:
 
 
 def assign(optimizer: Any, beta: float, decay: float) -> None:
-    """Give an optimizer other numbers, as they are."""
+    """Set other numbers of an optimizer."""
     optimizer.weight_decay = decay
     if isinstance(optimizer, ScheduleFreeAdamW):
         optimizer.betas = [beta, 0.999]
@@ -167,7 +167,7 @@ def assign(optimizer: Any, beta: float, decay: float) -> None:
 
 @in_double_precision
 def test_resumed_with_another_interpolation() -> None:
-    """The average is that of the run so far; the reference changes its beta at step 20."""
+    """Changing beta at step 20 keeps the average, as in the reference."""
     reference = Reference(list(START), False, lambda k: 2**-4, lambda k: 0.75 if k < 20 else 0.9375)
     model, optimizer = Vector(mx.float64), ScheduleFreeSGD(2**-4, 0.75)
     for k in range(40):
@@ -206,7 +206,7 @@ every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
 class Run:
-    """Training on digits, with a switch every few steps if asked for."""
+    """Train on digits, optionally with a switch every few steps."""
 
     def __init__(self, name: str, compiled: bool = False, dtype: mx.Dtype = mx.float32) -> None:
         self.model, self.optimizer = make_model(dtype), OPTIMIZERS[name]()
@@ -240,7 +240,7 @@ class Run:
 @pytest.mark.parametrize("compiled", [False, True])
 @every_optimizer
 def test_switching_changes_nothing(name: str, compiled: bool) -> None:
-    """A run that is evaluated every third step is the run that never is, bit for bit."""
+    """A run that is evaluated every third step equals a run without evaluation, bit for bit."""
     plain, switched = Run(name, compiled), Run(name, compiled)
     plain.train(0, 40)
     loss = switched.train(0, 40, switch=3)
@@ -330,7 +330,7 @@ def test_the_state_is_arrays_and_one_copy() -> None:
 
 @pytest.mark.gpu
 def test_with_attach_it_is_the_run_with_floats() -> None:
-    """Scalars at constant values, bit for bit the floats; both drivers."""
+    """Constant scalars equal floats bit for bit, with both drivers."""
     results = []
     for scheduled, horizon in ((False, None), (True, None), (True, Horizon(30))):
         model = make_model()
@@ -381,7 +381,7 @@ def test_driven_by_the_step_is_driven_by_the_loop(compiled: bool) -> None:
 
 @pytest.mark.skipif(MLX < (0, 32), reason="MLX cannot merge these trees")
 def test_in_a_multi_optimizer() -> None:
-    """Each member switches the parameters that are its own."""
+    """Each member switches only its own parameters."""
     model = make_model()
     first, second = ScheduleFreeSGD(0.5), ScheduleFreeAdamW(1e-2)
     both = optim.MultiOptimizer([first, second], [lambda path, _: "weight" in path])
@@ -529,7 +529,7 @@ def test_batch_norm_is_recomputed_where_skipping_it_hurts() -> None:
 
 
 def held_out(model: Any) -> Any:
-    """Return the loss and the accuracy on images that were not trained with."""
+    """Return the held-out loss and accuracy."""
     x, y = X[1400:], Y[1400:]
     return loss_fn(model, x, y).item(), (model(x).argmax(axis=1) == y).mean().item()
 

@@ -1,1 +1,1 @@
-"""What the package costs, as ratios measured in one run: ``python -m tests.benchmarks``."""
+"""The cost of the package, as ratios measured in one run: ``python -m tests.benchmarks``."""

@@ -1,4 +1,4 @@
-"""What importing the package adds to importing MLX."""
+"""The time that importing the package adds to importing MLX."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ print(time.perf_counter() - begin)
 
 
 def main() -> None:
-    # As after an installation, which writes the bytecode: the first run writes it here.
+    # The first run writes the bytecode, as an installation does.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as cache:
         environment["PYTHONPYCACHEPREFIX"] = cache

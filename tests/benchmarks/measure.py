@@ -1,4 +1,4 @@
-"""How the benchmarks measure and print."""
+"""Measuring and printing for the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def microseconds(function: Callable[[], Any], number: int = 20_000, repeat: int 
 
 
 def alternating(functions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """Return the median time of each function in seconds, called in turn: load hits all alike."""
+    """Return the median time of each function in seconds, called in turn to share the load."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for function, measured in zip(functions, times, strict=True):

@@ -1,4 +1,4 @@
-"""A training step on several processes, with everything scheduled and with floats; and checks."""
+"""Training steps on several processes with scalars and with floats, and the checks of ranks."""
 
 from __future__ import annotations
 

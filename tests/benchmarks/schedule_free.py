@@ -1,4 +1,4 @@
-"""Time and memory of Schedule-Free optimizers beside those that they replace."""
+"""Time and memory of the Schedule-Free optimizers and of those that they replace."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAIRS = {
 
 
 class Run:
-    """Updates of some matrices, and how long and large they are."""
+    """Measure the time and memory of updates of some matrices."""
 
     def __init__(self, optimizer: Any, compiled: bool) -> None:
         self.optimizer = optimizer
@@ -50,7 +50,7 @@ class Run:
         return (time.perf_counter() - begin) / STEPS * 1e3
 
     def bytes(self) -> tuple[int, int]:
-        """Return the bytes of the state, and the most that a step needs beyond what is there."""
+        """Return the bytes of the state, and the peak of additional memory in a step."""
         kept = sum(array.nbytes for array in _arrays(self.optimizer.state))
         mx.clear_cache()
         mx.reset_peak_memory()

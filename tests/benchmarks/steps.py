@@ -1,4 +1,4 @@
-"""Training steps with all hyperparameters of AdamW scheduled, beside plain floats."""
+"""Training steps with all hyperparameters of AdamW scheduled, compared with plain floats."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def group_of(numbers: dict[str, Any]) -> ScalarGroup:
 def updater(
     optimizer: optim.Optimizer, numbers: dict[str, Any], kind: str
 ) -> tuple[Any, list[Any]]:
-    """Return what to call before a step, and what its compiled form captures besides."""
+    """Return the function to call before a step, and what else its compiled form captures."""
     if kind == "floats":
         return (lambda: None), []
     if kind == "by the step":
@@ -52,7 +52,7 @@ def updater(
 
 
 def eager_update(kind: str, tensors: int = 2 * LAYERS) -> Callable[[], None]:
-    """Return an update by AdamW, without a model: nothing but what the optimizer does."""
+    """Return an update by AdamW without a model, which is only the work of the optimizer."""
     numbers = hyperparameters((lambda start, end: start) if kind == "floats" else Linear)
     optimizer = optim.AdamW(**numbers)
     update, _ = updater(optimizer, numbers, kind)

@@ -1,4 +1,4 @@
-"""What a Recorder adds to an update, and how long a text takes to parse."""
+"""The time that a Recorder adds to an update, and the time to parse a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``update`` of one schedule and of a group, beside what other libraries do in a step."""
+"""``update`` of a schedule and of a group, compared with a step of schedules in other libraries."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def against_torch(own: float, own_captured: float) -> None:
-    """Compare with PyTorch, where it is installed."""
+    """Compare with PyTorch, if it is installed."""
     try:
         import torch
     except ImportError:
@@ -111,7 +111,7 @@ def families_against_torch() -> None:
 
 
 def against_optax(own: float) -> None:
-    """Compare with optax, where it is installed."""
+    """Compare with optax, if it is installed."""
     try:
         import optax
     except ImportError:

@@ -1,4 +1,4 @@
-"""Values of other libraries, and the scripts that wrote them."""
+"""Values of other libraries, and the scripts that write them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent
 
 
 def write(name: str, versions: dict[str, str], values: dict[str, Any]) -> None:
-    """Write a table of values, a line for each row, with the versions that gave them."""
+    """Write a table of values, one line per row, with the versions of the libraries."""
     lines = ",\n".join(f"{json.dumps(row)}: {json.dumps(v)}" for row, v in values.items())
     text = f'{{"versions": {json.dumps(versions)},\n"values": {{\n{lines}\n}}}}\n'
     (FOLDER / name).write_text(text)
@@ -26,9 +26,9 @@ def read(name: str) -> dict[str, Any]:
 
 
 def load(module: str) -> ModuleType:
-    """Import a module of an installed package; if need be, without what its packages import.
+    """Import a module of an installed package, if necessary without the imports of its parents.
 
-    So the schedules of a large library run where half of what it depends on is missing.
+    So the schedules of a large library run without all of its dependencies.
     """
     try:
         return importlib.import_module(module)

@@ -1,7 +1,6 @@
-"""How the schedules of each library are run: what its calls may name, and how steps go by.
+"""How to run the schedules of each library: the names in its calls, and how it steps.
 
-Nothing is imported before a library is asked for, so that each can be run where it is
-installed.
+A library is imported only when it is used, so that the others need not be installed.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ def optimizer(rate: float) -> Any:
 
 
 def by_setting(move: Callable[[Any, Any, int], None]) -> Values:
-    """Read what a scheduler sets in a PyTorch optimizer, once ``move`` is made to a step.
+    """Read what a scheduler sets in a PyTorch optimizer after ``move`` to a step.
 
-    A comment in the call names what is read, if it is not the rate.
+    A comment in the call names the value to read if it is not the rate.
     """
 
     def run(text: str, names: Names, steps: int) -> list[float]:
@@ -66,7 +65,7 @@ def by_call(text: str, names: Names, steps: int) -> list[float]:
 
 
 def by_formula(text: str, names: Names, steps: int) -> list[float]:
-    """Call with the step t."""
+    """Call a schedule with the step t."""
     return [float(eval(text, {**names, "t": step})) for step in range(steps)]
 
 
@@ -78,7 +77,7 @@ def by_mlx(text: str, names: Names, steps: int) -> list[float]:
 
 
 def by_where(text: str, names: Names, steps: int) -> list[float]:
-    """Call a function of the part of the run that is done, below 1."""
+    """Call a function of the fraction of the run that is done, below 1."""
     schedule = eval(text, names)
     return [float(schedule(step / names["T"])) for step in range(int(names["T"]))]
 
@@ -105,8 +104,8 @@ def ignite() -> tuple[Names, Values]:
 
 
 def composer() -> tuple[Names, Values]:
-    """Schedulers give a factor at a state, of which they look at the time."""
-    # Of its core the schedulers use the time; the rest imports what trains models.
+    """Schedulers return a factor for a state, of which they use only the time."""
+    # The schedulers use only the time module of its core; the rest imports trainers.
     enum = load("composer.utils.string_enum").StringEnum
     vars(sys.modules["composer.utils"])["StringEnum"] = enum
     time = load("composer.core.time")
@@ -116,7 +115,7 @@ def composer() -> tuple[Names, Values]:
     module = load("composer.optim.scheduler")
 
     class State:
-        """The part of Composer's state that schedulers look at."""
+        """The part of Composer's state that schedulers use."""
 
         def __init__(self, step: int, total: int) -> None:
             self.timestamp = time.Timestamp(batch=step)
@@ -149,7 +148,7 @@ def pytorch_optimizer() -> tuple[Names, Values]:
     after, before = by_setting(by_stepping), by_setting(stepped_first)
 
     def run(text: str, given: Names, steps: int) -> list[float]:
-        # Those of its own have the rate of a step once they are stepped.
+        # Its own schedulers have the rate of a step only after stepping.
         own = text.startswith(("LinearScheduler", "CosineScheduler", "REX"))
         return (before if own else after)(text, given, steps)
 
@@ -157,7 +156,7 @@ def pytorch_optimizer() -> tuple[Names, Values]:
 
 
 def speechbrain() -> tuple[Names, Values]:
-    """They set the rate, or give it, when they are called."""
+    """Schedulers set or return the rate when they are called."""
 
     def run(text: str, names: Names, steps: int) -> list[float]:
         opt = optimizer(names["s"])
@@ -213,7 +212,7 @@ def fairseq2() -> tuple[Names, Values]:
 
 
 def source() -> tuple[Names, Values]:
-    """Formulas that were copied from the source of a library, by the step t."""
+    """Formulas that are copied from the source of a library, as functions of the step t."""
     return vars(math), by_formula
 
 

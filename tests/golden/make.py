@@ -1,9 +1,8 @@
 """Run the schedules of other libraries and write their values: ``python -m tests.golden.make``.
 
-The rows are those of the table in ``scalars.schedules``. Named after the command are the
-libraries to run, or "new" for the rows that have no values yet; all by default. What is known
-of the others stays as it is. A library needs its package (see ``libraries.py``), whose version
-is recorded.
+The rows are those of the table in ``scalars.schedules``. The arguments are the libraries to run,
+or "new" for the rows without values; the default is all. The values of other libraries are kept.
+Each library needs its package (see ``libraries.py``), whose version is recorded.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from . import write
 from .libraries import LIBRARIES, version
 
 FILE = Path(__file__).parent / "peers.json"
-# Awkward totals: primes, for which no boundary falls on a round fraction.
+# Prime totals, for which no boundary falls on a round fraction.
 PARAMETERS: list[dict[str, float]] = [
     {"T": 7, "s": 0.1, "e": 0.001, "w": 2, "n": 2, "g": 0.5, "k": 2.0},
     {"T": 31, "s": 3e-4, "e": 1e-5, "w": 5, "n": 5, "g": 0.9, "k": 0.5},
     {"T": 97, "s": 1.0, "e": 0.25, "w": 10, "n": 13, "g": 0.1, "k": 3.0},
 ]
-# Of these, what comes after the last step is recorded too.
+# For these, values after the last step are recorded too.
 BEYOND = dict.fromkeys(
     ("PyTorch", "optax", "MLX", "Keras", "transformers", "timm", "fvcore", "ignite"), 4
 )

@@ -1,4 +1,4 @@
-"""Write plateau.json: PyTorch's ReduceLROnPlateau over random metrics, its learning rates.
+"""Write plateau.json: the learning rates of PyTorch's ReduceLROnPlateau over random metrics.
 
 Run ``python -m tests.golden.make_plateau`` where PyTorch is installed.
 """
@@ -25,7 +25,7 @@ def rates(configuration: dict[str, object]) -> list[float]:
 
 
 def changes(values: list[float]) -> list[tuple[int, float]]:
-    """Return where the learning rate changes, and to what."""
+    """Return the steps at which the learning rate changes, and the new rates."""
     pairs = zip([1.0, *values], values, strict=False)
     return [(i, now) for i, (before, now) in enumerate(pairs) if now != before]
 

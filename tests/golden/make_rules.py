@@ -70,7 +70,7 @@ MAKERS = dict(zip(RULES, (greedy, new_bob, paddle, keras), strict=True))
 
 
 def changes(rate: Rate, values: list[float]) -> list[tuple[int, float]]:
-    """Return where the rate changes, and to what."""
+    """Return the steps at which the rate changes, and the new rates."""
     rates = [rate(metric) for metric in values]
     pairs = zip([0.1, *rates], rates, strict=False)
     return [(i, now) for i, (before, now) in enumerate(pairs) if now != before]

@@ -1,4 +1,4 @@
-"""Write schedule_free.json: what the PyPI package ``schedulefree`` makes of the small problem.
+"""Write schedule_free.json: the results of the PyPI package ``schedulefree`` for the small problem.
 
 Run ``python -m tests.golden.make_schedule_free`` where it and PyTorch are installed.
 """

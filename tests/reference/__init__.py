@@ -1,1 +1,1 @@
-"""Plain implementations of what the package does cleverly, written from the papers."""
+"""Plain reference implementations, written from the papers."""

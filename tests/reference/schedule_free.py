@@ -1,7 +1,7 @@
 """Schedule-Free SGD and AdamW as the paper writes them: x, y and z are all kept.
 
 Defazio, A. et al., 2024. The road less scheduled. arXiv:2405.15682, equations 6 to 8 and
-algorithm 1. In plain Python floats, one number at a time: double precision.
+algorithm 1. It uses plain Python floats, which have double precision.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Reference:
-    """A run: ``step(gradients)`` with the gradients at ``y``."""
+    """A run; ``step(gradients)`` takes the gradients at ``y``."""
 
     z: list[float]
     adam: bool
