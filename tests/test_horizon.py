@@ -310,3 +310,26 @@ def test_extending_and_jumping_again_and_again(data: st.DataObject) -> None:
 def test_jumps_that_are_refused(arguments: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         Horizon(80).extend(100, 40).jump(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("past", "error", "message"),
+    [
+        (((5, 0.5), (3, 0.2)), ValueError, "steps in order, below the end of the run at step 10"),
+        (((50, 0.5),), ValueError, "steps in order, below the end of the run at step 10"),
+        (((5, 1.5),), ValueError, "item 0 of past of Horizon must be a fraction"),
+        (((5, "a"),), TypeError, "item 0 of past of Horizon must be a fraction"),
+        (((5,),), ValueError, "must be a step and a progress"),
+        ((5, 0.5), TypeError, "must be a list or a tuple"),
+    ],
+)
+def test_a_past_that_extend_and_jump_do_not_make(past: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        Horizon(10, past=past)
+
+
+def test_a_past_may_come_from_json() -> None:
+    horizon = Horizon(10).jump(0.5, 3, 20)
+    again = Horizon(20, past=[list(pair) for pair in horizon.past])  # type: ignore[arg-type]
+    assert again == horizon
+    assert hash(again) == hash(horizon)

@@ -81,6 +81,12 @@ class Horizon:
         if self._end < 1:
             way_out = "Pass 1 for a progress of (step + 1) / total_steps."
             checks.fail("offset of Horizon", "below total_steps", self.offset, way_out)
+        object.__setattr__(self, "past", checks.each("past of Horizon", self.past, _pair))
+        steps = [0, *[step for step, _ in self.past], self._end - 1]
+        if steps != sorted(steps):
+            way_out = "Use extend() and jump(), which make it."
+            rule = f"of steps in order, below the end of the run at step {self._end}"
+            checks.fail("past of Horizon", rule, self.past, way_out)
 
     @property
     def _end(self) -> int:
@@ -225,6 +231,14 @@ class Horizon:
             rule = f"before the end of the run, which is at step {self._end}"
             checks.fail("at_step", rule, at_step, "Make a new Horizon for a new run.")
         return *self.past, (at_step, self.progress(at_step))
+
+
+def _pair(name: str, value: Any) -> tuple[int, float]:
+    """Check that ``value`` is a step and the progress there."""
+    if len(checks.sequence(name, value)) != 2:
+        checks.fail(name, "a step and a progress", value, "Use extend() and jump().")
+    step, done = value
+    return checks.count(f"the step in {name}", step, least=0), checks.fraction(name, done)
 
 
 def _each_once(past: Past) -> Past:
