@@ -181,3 +181,14 @@ def test_items_that_end_before_the_run_are_no_run(count: int) -> None:
     assert [float(group["lr"]) for _ in group.track("cd", Horizon(4), start=2)] == [0.5, 0.25]
     assert [float(group["lr"]) for _ in group.track("", Horizon(4))] == []
     assert [float(group["lr"]) for _ in group.track("abcd", Horizon(4))] == [1, 0.75, 0.5, 0.25]
+
+
+def test_items_go_on_after_a_jump_back() -> None:
+    group, horizon = ScalarGroup(lr=Linear(1.0, 0.0)), Horizon(10)
+    assert len(list(group.track(range(5), horizon))) == 5
+    jumped = horizon.jump(0.25, at_step=5, total_steps=8)
+    assert [float(group["lr"]) for _ in group.track("fgh", jumped, start=5)] == [0.75, 0.5, 0.25]
+    for _ in group.track("abc", horizon):
+        pass
+    with pytest.raises(ValueError, match="left to the items"):  # they are further
+        next(group.track("abc", horizon))

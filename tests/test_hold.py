@@ -25,6 +25,7 @@ from scalars import (
     Warmup,
     attach,
     detach,
+    log,
 )
 
 from .helpers import Traced, assert_same, reloaded
@@ -296,3 +297,39 @@ def test_a_resume_is_still_refused_after_holding() -> None:
     partial(optimizer.apply_gradients, gradient(0), {"w": mx.zeros(2)})()
     with pytest.raises(ValueError, match="has made 1 steps"):
         attach(optimizer)
+
+
+def test_what_by_step_has_returned_is_the_formula() -> None:
+    """It is worked out once: a scalar that is held then would be another number for ever."""
+    lr = Linear(1.0, 0.0).hold(0.25)
+    for scalar in (lr, 0.5 * lr):
+        with pytest.raises(ValueError, match=r"must be released, .* got 0\.25\. Call release\(\)"):
+            scalar.by_step(4)
+    schedule = lr.release().by_step(4)
+    lr.hold(0.25)
+    assert schedule(1).item() == 0.75
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_an_expression_keeps_a_finite_value(by_step: bool, value: float) -> None:
+    """Compiled it would be infinite or NaN without a word, and by a float an error."""
+    scale = Linear(1.0, 2.0)
+    optimizer = optim.SGD(log(scale) if value else 1 / scale)
+    group = attach(optimizer, scale=scale, horizon=Horizon(4) if by_step else None)
+    group.hold(scale=4.0)
+    before = group.snapshot()
+    for held in (value, value):
+        with pytest.raises(ValueError, match="must be a finite number|above 0"):
+            group.hold(scale=held)
+        assert group.snapshot() == before
+        assert group.held == {"scale": 4.0}
+
+
+def test_release_is_for_what_is_held_in_expressions_too() -> None:
+    lr, wd = Linear(1.0, 0.0), Linear(0.1, 0.0)
+    group = ScalarGroup(half=0.5 * lr, wd=wd)
+    lr.hold(0.25)
+    wd.hold(0.5)
+    assert group.release().snapshot() == {"half": 0.5, "wd": 0.1}
+    assert lr.held is wd.held is None

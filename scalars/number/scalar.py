@@ -194,9 +194,9 @@ class ScheduledScalar(Conversions):
 
         The value applies from now on, also in compiled functions, without a retrace. If the
         scalar follows the step of an optimizer, it applies from the next step. ``update``
-        still sets the progress, and ``at`` still returns the value of the formula. The held
-        value is saved in ``state_dict``, in pickles, and in the state of an optimizer that
-        the scalar is attached to.
+        still sets the progress. ``at``, and what ``by_step`` has returned, still use the
+        formula. The held value is saved in ``state_dict``, in pickles, and in the state of an
+        optimizer that the scalar is attached to.
 
         Args:
             value: A finite real number.
@@ -206,7 +206,8 @@ class ScheduledScalar(Conversions):
 
         Raises:
             ValueError: ``value`` is infinite or NaN; a compiled function has taken a branch
-                that would be wrong for it; or the scalar is an expression or a loss scale.
+                that would be wrong for it; an optimizer needs a value in another range; or the
+                scalar is an expression or a loss scale.
             TypeError: ``value`` is not a real number.
 
         Example:
@@ -286,7 +287,8 @@ class ScheduledScalar(Conversions):
         """Return a function of the step, like the schedules of MLX, with the same values.
 
         Pass it to an optimizer as the learning rate; it works in any trainer, also compiled,
-        without ``attach``. The first call computes the values of all steps on the host.
+        without ``attach``. The first call computes the values of all steps on the host, by the
+        formula: a later ``hold`` does not change them.
 
         Args:
             total_or_horizon: The number of optimizer steps in the run, from 1 to
@@ -299,7 +301,7 @@ class ScheduledScalar(Conversions):
 
         Raises:
             ValueError: There are too few steps or too many, or the value depends on
-                metrics or gradients.
+                metrics, gradients or ``hold``.
             TypeError: ``total_or_horizon`` is neither a whole number nor a ``Horizon``.
 
         Example:
@@ -313,6 +315,9 @@ class ScheduledScalar(Conversions):
         if listeners_of(self.leaves) or any(leaf.on_device for leaf in self.leaves):
             way_out = "Use attach(optimizer, horizon=...), which supports such scalars."
             checks.fail("the scalar of by_step", "a function of the step alone", self, way_out)
+        if held := [leaf.held for leaf in self.leaves if leaf.held is not None]:
+            way_out = "Call release() first, or use attach(optimizer), which follows hold() too."
+            checks.fail("the scalar of by_step", "released, as it is its formula", held[0], way_out)
         return ByStep(self, total_or_horizon)
 
     knots = cached_property(ranges.knots)
@@ -594,8 +599,8 @@ class Leaf(ScheduledScalar):
             raise
 
     @cached_property
-    def answers(self) -> dict[str, ranges.Answer]:
-        """The answers that compiled functions got while they were traced, by question."""
+    def answers(self) -> dict[str, Any]:
+        """What held values must keep true, such as the answers in a trace, by question."""
         return {}
 
     def hearing(self, progress: float) -> tuple[Any, ...]:

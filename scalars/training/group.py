@@ -65,8 +65,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         self._uncertain = [one for one in self._scalars.values() if _is_uncertain(one)]
         self._callbacks: list[tuple[Callback]] = []
         self._steps: Any = None
-        self._finished = True
-        """Whether the last ``track`` reached the end of its horizon."""
+        self._left: int | None = None
+        """The last step of ``track``; ``None`` if it reached the end of its horizon."""
 
     def __getitem__(self, name: str) -> ScheduledScalar:
         return self._scalars[name]
@@ -87,7 +87,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
     def __dir__(self) -> list[str]:
         """Leave out the methods that only ``attach`` calls."""
-        return sorted({*super().__dir__()} - {"become", "follow", "notify"})
+        return sorted({*super().__dir__()} - {"become", "changed", "follow", "notify"})
 
     def _repr_html_(self) -> str:
         return "".join(sketch.html(f"{name} = {scalar!r}", scalar) for name, scalar in self.items())
@@ -159,7 +159,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             {'lr': 0.25}
         """
         observe_all("the group", self._leaves, metric)
-        return self._changed()
+        return self.changed()
 
     def hold(self, values: Mapping[str, float] | None = None, /, **named: float) -> ScalarGroup:
         """Hold scalars at fixed values until ``release`` is called; on an error, change none.
@@ -172,8 +172,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             The group itself.
 
         Raises:
-            ValueError: A name is unknown or names an expression, or ``ScheduledScalar.hold``
-                rejects a value.
+            ValueError: A name is unknown or names an expression, ``ScheduledScalar.hold``
+                rejects a value, or an expression in the group would have no finite value.
             TypeError: A value is not a real number.
 
         Example:
@@ -185,16 +185,29 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             ({'lr': 0.2}, {'lr': 0.5, 'wd': 0.05})
         """
         held = {**({} if values is None else values), **named}
-        hold_all(
-            {
-                self._named(name)._to_hold("hold"): checks.real(name, value)
-                for name, value in held.items()
-            }
-        )
-        return self._changed()
+        given = {
+            self._named(name)._to_hold("hold"): checks.real(name, value)
+            for name, value in held.items()
+        }
+        before = {leaf: leaf.held for leaf in given}
+        hold_all(given)
+        try:
+            self._check_expressions()
+        except ValueError:
+            hold_all(before)
+            raise
+        return self.changed()
+
+    def _check_expressions(self) -> None:
+        """Raise ``ValueError`` if an expression has no finite value, as something is held."""
+        for scalar in self._scalars.values():
+            held = any(leaf.held is not None for leaf in scalar.leaves)
+            if held and isinstance(scalar, Expression) and not _is_uncertain(scalar):
+                for knot in scalar.knots:
+                    checks.finite(scalar, knot, in_force=True)
 
     def release(self, *names: str) -> ScalarGroup:
-        """Release the named scalars, or all of them if no names are given.
+        """Release the named scalars, or all of them, also in expressions, if no names are given.
 
         Args:
             names: Names in the group.
@@ -205,16 +218,18 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         Raises:
             ValueError: A name is unknown or names an expression.
         """
-        scalars = [self._named(name) for name in names or self.held]
-        hold_all({scalar._to_hold("release"): None for scalar in scalars})
-        return self._changed()
+        leaves = [self._named(name)._to_hold("release") for name in names]
+        if not names:
+            leaves = [leaf for leaf in self._leaves if leaf.held is not None]
+        hold_all(dict.fromkeys(leaves))
+        return self.changed()
 
     @property
     def held(self) -> dict[str, float]:
         """The values of the held scalars, by name."""
         return {name: x.held for name, x in self._scalars.items() if x.held is not None}
 
-    def _changed(self) -> ScalarGroup:
+    def changed(self) -> ScalarGroup:
         """Call the callbacks again, as the values of the next step have changed."""
         if self._steps is not None:
             self.notify()
@@ -260,7 +275,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
         If the step of an optimizer drives the group, the callback is called after each
         optimizer update outside a compiled function, with the progress and the values of the
-        next step. It is called again if ``observe``, ``hold`` or ``release`` changes them.
+        next step. It is called again if ``observe``, ``hold``, ``release``, or ``attach`` with
+        another horizon, changes them.
 
         Args:
             callback: A function of the progress and of a dict of the values by name.
@@ -335,7 +351,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
                 way_out = "Pass fewer items, or extend the run with Horizon.extend()."
                 checks.fail("the number of items", rule, step + 1, way_out)
             progress = horizon.progress(step)
-            back = progress < self.progress and not self._finished
+            left = self._left is not None and step <= self._left  # or else the horizon jumps back
+            back = left and progress < self.progress
             if back if step == start else self.progress != reached:
                 rule = f"set by the items only, which are at {progress:.4g}"
                 way_out = (
@@ -344,10 +361,10 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
                 )
                 checks.fail("the progress of the group", rule, self.progress, way_out)
             self.update(progress)
-            reached, self._finished = self.progress, False
+            reached, self._left = self.progress, step
             yield item
         if reached == horizon.progress(horizon.total_steps - 1):
-            self._finished = True
+            self._left = None
 
     def check_ranks(self, model: Any = None) -> ScalarGroup:
         """Raise an error on every rank if the state of the ranks differs.
