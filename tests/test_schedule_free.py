@@ -18,6 +18,7 @@ from scalars import (
     CosineAnnealing,
     Horizon,
     Linear,
+    ScalarGroup,
     ScheduleFreeAdamW,
     ScheduleFreeSGD,
     Warmup,
@@ -558,3 +559,22 @@ def test_bad_input_of_recompute(
 ) -> None:
     with pytest.raises(error, match=message):
         recompute_batch_norm(model, batches)
+
+
+@both
+@pytest.mark.parametrize("by_step", [False, True])
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.5, 1.5])
+def test_an_interpolation_is_held_in_its_range(cls: Any, by_step: bool, value: float) -> None:
+    """At 0 the average would be lost, and every weight NaN."""
+    beta = Linear(0.8, 0.9)
+    argument = {"momentum": beta} if cls is ScheduleFreeSGD else {"betas": (beta, 0.99)}
+    optimizer = cls(0.1, **argument)
+    group = attach(optimizer, beta=beta, horizon=Horizon(4) if by_step else None)
+    group.hold(beta=0.7)
+    with pytest.raises(ValueError, match="as it is held, must be above 0 and below 1"):
+        group.hold(beta=value)
+    assert group.held == {"beta": 0.7}
+    detach(optimizer)
+    with pytest.raises(ValueError, match="as it is held, must be above 0 and below 1"):
+        ScalarGroup(beta=beta).load_state_dict({"beta": {"progress": 0.0, "held": value}})
+    assert beta.held == 0.7

@@ -12,9 +12,9 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from .. import checks
 from ..number.scalar import ScheduledScalar
+from .interpolation import Number, inside
 from .kernels import adamw, sgd
 
-Number = ScheduledScalar | float
 Rate = Number | Callable[[mx.array], mx.array]
 
 
@@ -265,7 +265,7 @@ class ScheduleFreeSGD(_ScheduleFree):
         weight_lr_power: float = 2.0,
     ) -> None:
         super().__init__(learning_rate, weight_decay, warmup_steps, r, weight_lr_power)
-        self.momentum = _inside("momentum of ScheduleFreeSGD", momentum)
+        self.momentum = inside("momentum of ScheduleFreeSGD", momentum)
 
     @property
     def _interpolation(self) -> Number:
@@ -349,7 +349,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
         name = "betas of ScheduleFreeAdamW"
         if len(checks.sequence(name, betas)) != 2:
             checks.fail(name, "two numbers", betas, "Write (0.9, 0.999).")
-        self.betas = [_inside(f"item {i} of {name}", beta) for i, beta in enumerate(betas)]
+        self.betas = [inside(f"item {i} of {name}", beta) for i, beta in enumerate(betas)]
         if not isinstance(eps, ScheduledScalar):
             checks.at_least_0("eps of ScheduleFreeAdamW", eps)
         self.eps = eps
@@ -384,16 +384,6 @@ def _array(value: Number, dtype: mx.Dtype) -> mx.array:
     return (
         value.astype(dtype).array if isinstance(value, ScheduledScalar) else mx.array(value, dtype)
     )
-
-
-def _inside(name: str, value: Any) -> Number:
-    """Check that an interpolation is above 0 and below 1 at all times."""
-    rule, way_out = "above 0 and below 1", "Pass a number such as 0.9."
-    ends = value.extent if isinstance(value, ScheduledScalar) else (checks.real(name, value),) * 2
-    if not (ends[0] > 0 and ends[1] < 1):
-        checks.fail(name, rule, value, way_out)
-    number: Number = value
-    return number
 
 
 def _containing_z(path: str, state: Any) -> Iterable[tuple[str, dict[str, Any]]]:
