@@ -15,7 +15,7 @@ import pytest
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from sklearn.datasets import load_digits
 
-from scalars import DynamicLossScale, Horizon, Linear, ScalarGroup, attach
+from scalars import DynamicLossScale, Horizon, Linear, Recorder, ScalarGroup, attach
 
 from .helpers import Traced, assert_same, reloaded
 
@@ -259,3 +259,34 @@ def test_with_a_horizon_it_rides_beside_what_follows_the_step() -> None:
     attach(again, horizon=Horizon(4), scale=scale)
     again.state = saved
     assert (float(scale), again.step.item()) == (256, 4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_record_has_the_scale_and_the_rate_of_each_step_that_was_made(compiled: bool) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    model.weight = mx.zeros((1, 1))
+    optimizer, scale = optim.SGD(Linear(1.0, 0.0)), DynamicLossScale(8.0, growth_interval=2)
+    group = attach(optimizer, scale=scale, horizon=Horizon(8))
+    recorder = Recorder(group)
+    optimizer.init(model.trainable_parameters())
+    told: list[float] = []
+    group.subscribe(lambda progress, values: told.append(progress))
+
+    def step(gradient: mx.array) -> None:
+        grads, finite = scale.unscale({"weight": gradient.reshape(1, 1)})
+        scale.apply(optimizer, model, grads, finite)
+
+    state = [model.state, optimizer.state]
+    update = mx.compile(step, inputs=state, outputs=state) if compiled else step
+    made = []
+    for gradient in (1.0, math.inf, math.inf, 1.0, 1.0, 1.0, math.inf, 1.0):
+        now = group.snapshot()
+        recorder.log(loss=gradient)
+        update(mx.array(gradient))
+        if math.isfinite(gradient):
+            made.append((len(made), now["learning_rate"], now["scale"], gradient))
+    recorder.log()
+    names = ("step", "learning_rate", "scale", "loss")
+    assert [tuple(row.get(name) for name in names) for row in recorder][: len(made)] == made
+    assert len(recorder) == len(made) + 1
+    assert told == sorted(told)

@@ -10,12 +10,22 @@ from typing import Any
 
 import matplotlib
 import mlx.core as mx
+import mlx.optimizers as optim
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary import Writer
 
 from examples.log_values import STEPS, train
-from scalars import CosineAnnealing, Linear, Recorder, ScalarGroup, StepDecay, Warmup
+from scalars import (
+    CosineAnnealing,
+    Horizon,
+    Linear,
+    Recorder,
+    ScalarGroup,
+    StepDecay,
+    Warmup,
+    attach,
+)
 
 matplotlib.use("agg")
 
@@ -280,3 +290,45 @@ def test_a_file_is_replaced_whole_or_not_at_all(method: str, tmp_path: Path) -> 
     assert [one.name for one in tmp_path.iterdir()] == ["rows"]
     with pytest.raises(TypeError, match="path must be a str or a Path, got True"):
         getattr(recorder, method)(True)
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_a_jump_of_the_horizon_is_in_the_row_of_the_step_that_it_changes(logged: bool) -> None:
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    horizon = Horizon(8)
+    group = attach(optimizer, horizon=horizon)
+    recorder = Recorder(group)
+    weights = {"w": mx.zeros(1)}
+    used = []
+    for step in range(6):
+        if step == 2:
+            horizon = horizon.jump(0.5, step, 10)
+            attach(optimizer, horizon=horizon)
+        if step == 4:
+            horizon = horizon.extend(20, step)
+            attach(optimizer, horizon=horizon)
+        if logged:
+            recorder.log(loss=0.0)
+        before = weights["w"].item()
+        weights = optimizer.apply_gradients({"w": mx.ones(1)}, weights)
+        used.append(before - weights["w"].item())
+    rows = {row["step"]: row for row in recorder}
+    assert len(rows) == len(recorder)
+    for step in range(0 if logged else 1, 6):
+        assert rows[step]["progress"] == horizon.progress(step)
+        assert rows[step]["learning_rate"] == pytest.approx(used[step], rel=1e-6)
+
+
+def test_log_has_the_value_of_a_scalar_that_was_held_by_itself() -> None:
+    """The group is not told: the row of the step that comes next was there already."""
+    lr = Linear(1.0, 0.0)
+    optimizer = optim.SGD(lr)
+    recorder = Recorder(attach(optimizer, horizon=Horizon(4)))
+    weights = {"w": mx.zeros(1)}
+    for step in range(4):
+        if step == 2:
+            lr.hold(0.125)
+        recorder.log(loss=float(step))
+        weights = optimizer.apply_gradients({"w": mx.ones(1)}, weights)
+    assert recorder["learning_rate"][:4] == [1.0, 0.75, 0.125, 0.125]
+    assert recorder["loss"] == [0.0, 1.0, 2.0, 3.0, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Annotated, Any, TypeVar
 
 import mlx.core as mx
@@ -209,10 +210,11 @@ class DynamicLossScale(Schedule):
         optimizer.init(model.trainable_parameters())  # keeps the state of initialized parameters
         containers = (model.state, optimizer.state)
         before = tree_map(lambda array: array, containers)
-        optimizer.update(model, grads)
-        for now, then in zip(containers, before, strict=True):
-            _keep_if(finite, now, then)
-        self.observe(finite)
+        with getattr(optimizer, "_as_one", nullcontext)():  # attached: callbacks see the end of it
+            optimizer.update(model, grads)
+            for now, then in zip(containers, before, strict=True):
+                _keep_if(finite, now, then)
+            self.observe(finite)
 
     def value_at(self, progress: P) -> P:
         """Return the current scale, at any progress."""

@@ -103,7 +103,7 @@ def attach(
         before.unlink()
         attachment.group = before.group.become(group)
     attachment.link()
-    return attachment.group
+    return attachment.group.changed()
 
 
 def detach(optimizer: Optimizer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.nn as nn
@@ -37,14 +39,20 @@ class AttachedOptimizer(Optimizer):
 
     def update(self, model: nn.Module, gradients: Any) -> None:
         """Update a model, and call the callbacks only after it, as one of them may fail."""
+        with self._as_one():
+            super().update(model, gradients)
+
+    @contextmanager
+    def _as_one(self) -> Iterator[None]:
+        """Call the callbacks only after the block, in which a loss scale may skip the step."""
         link = self._attachment
-        traced = link.steps.traced
+        traced, waiting = link.steps.traced, link.updating_model
         link.updating_model = True
         try:
-            super().update(model, gradients)
+            yield
         finally:
-            link.updating_model = False
-        if link.horizon is not None and not traced:
+            link.updating_model = waiting
+        if not waiting and link.horizon is not None and not traced:
             link.group.notify()
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -34,7 +34,9 @@ class Recorder:
     has the values of the next step. A row is added after each optimizer update outside a
     compiled function, and by ``log`` if the current step has no row. So ``log`` before
     ``optimizer.update`` adds a loss to the values of the same step, and ``log`` after it to
-    those of the next. ``observe`` and ``hold`` of the group change the row of the next step.
+    those of the next. If ``observe`` or ``hold`` of the group, or ``attach`` with another
+    horizon, changes the values of the next step, its row changes too. ``log`` updates the row
+    after any other change.
 
     On several ranks only rank 0 writes a file, unless the file name contains ``{rank}``, as in
     "run-{rank}.csv". Then each rank writes its own file.
@@ -87,8 +89,8 @@ class Recorder:
             self._row = None
             return
         self._refuse_columns(values)
-        if again and self._row is not None:  # observe or hold has changed the values
-            self.amend(values)
+        if again and self._row is not None:  # the values of the next step have changed
+            self.amend({"progress": progress, **values})
             return
         self._row = {"step": step, "progress": progress, **values}
         self._rows.append(self._row)
@@ -116,7 +118,7 @@ class Recorder:
             way_out = "Choose another name, as the scalar is recorded under this one."
             checks.fail("a name given to log", "no name of the group", taken[0], way_out)
         reached = self._reached()
-        if self._group is not None and reached is not None and self._step != reached + 1:
+        if self._group is not None and reached is not None:  # the values may have changed
             self(self._group.progress, self._group.snapshot())
         if not self._step:
             way_out = "Call group.update(progress) first."
