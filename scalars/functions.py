@@ -1,6 +1,6 @@
 """Elementary functions of a Python float, a NumPy array or an ``mx.array``.
 
-A formula written with them serves all three: in double precision on the host,
+A formula written with them works for all three: in double precision on the host,
 vectorized over NumPy arrays, and traceable inside a compiled MLX graph.
 """
 

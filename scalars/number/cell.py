@@ -30,7 +30,7 @@ class Extra(NamedTuple):
     """Arrays that are added to those of a cell, for checkpoints."""
 
     check: Callable[[], None]
-    """Called before each update: raises if the captured arrays are no longer these."""
+    """Called before each update: raises if the arrays are no longer in the captured state."""
     saved: Callable[[], Arrays]
 
 

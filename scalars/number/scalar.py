@@ -90,7 +90,7 @@ def _comparison(compare: Callable[[Any, Any], Any]) -> _Method[bool]:
 
 
 class ScheduledScalar(Conversions):
-    """A number that changes during training, accepted wherever MLX takes a scalar.
+    """A number that changes during training, accepted wherever MLX accepts a scalar.
 
     ``update(progress)`` sets the fraction of the run that is done, from 0 to 1. Every
     use of the scalar then sees the new value, in eager code and in ``mx.compile``

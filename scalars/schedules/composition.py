@@ -491,7 +491,7 @@ class Staircase(Schedule):
         schedule: Any = self.schedule
         count = int(1 / self.every + HOST_TOLERANCE)
         changes = [*inner_spans(count + 1)]
-        # inner_spans may skip steps: add those at which the schedule has an edge.
+        # inner_spans may skip steps: add the first step after each edge of the schedule.
         changes += [math.ceil(edge / self.every - HOST_TOLERANCE) for edge in schedule.edges]
         return inner([i * self.every for i in changes])
 
