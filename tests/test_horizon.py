@@ -82,8 +82,8 @@ def test_a_step_ahead_and_extended() -> None:
         (
             lambda: Horizon(4).fraction(steps=5),
             ValueError,
-            r"from 0 to total_steps, 4, got 5. Of a schedule .* Truncated\(schedule, end\), "
-            "or give the horizon of all of it, and stop early",
+            r"from 0 to total_steps, 4, got 5. If the schedule .* Truncated\(schedule, end\), "
+            "or pass the total steps of the whole schedule and stop early",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from .base import Adaptive, Memory, Mode, ThresholdMode, improves
 
 
 class Greedy(Adaptive):
-    r"""Increase a value while a metric improves, and decrease it otherwise: GreedyLR [1].
+    r"""Increase a value while a metric improves, or else decrease it: GreedyLR [1].
 
     .. math:: v \leftarrow \min(v / f, b) \quad \text{or} \quad v \leftarrow \max(f v, a)
 

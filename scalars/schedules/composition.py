@@ -105,7 +105,7 @@ class Sequence(Schedule):
 
 
 class Warmup(Schedule):
-    r"""Warm up to the first value of a schedule, then run it over the rest of the run [1].
+    r"""Warm up to a schedule's first value, then run it over the rest of the run [1].
 
     .. math:: v(p) = s + (v_0 - s)\, g(p / f) \quad p < f, \qquad
         v(p) = v_{schedule}\left(\frac{p - f}{1 - f}\right) \quad p \ge f
@@ -395,7 +395,7 @@ class Reversed(Schedule):
 
 
 class Truncated(Schedule):
-    r"""Run only a part of a schedule, from one point of its own progress to another.
+    r"""Run a part of a schedule, from one point of its own progress to another.
 
     .. math:: v(p) = v_{schedule}(b + (e - b)\, p)
 
