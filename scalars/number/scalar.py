@@ -323,7 +323,7 @@ class ScheduledScalar(Conversions):
     knots = cached_property(ranges.knots)
     samples = cached_property(ranges.samples)
 
-    @property
+    @cached_property
     def extent(self) -> tuple[float, float]:
         """The smallest and the largest value of the whole schedule, at its ``knots``."""
         return min(self.samples), max(self.samples)
@@ -711,7 +711,7 @@ class Expression(ScheduledScalar):
         for knot in self.knots:
             checks.finite(self, knot)
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[float, float]:
         """A lower and an upper bound of the value, infinite if unknown."""
         low, high = self._fold(
