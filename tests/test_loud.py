@@ -43,11 +43,15 @@ from scalars import (
     WarmupStableDecay,
     attach,
     clip,
+    cos,
     find_learning_rate,
+    floor,
     minimum,
     no_decay,
     plot,
     recompute_batch_norm,
+    sin,
+    tanh,
 )
 from scalars.optimizers.riding import bits_of
 from scalars.tools import registry
@@ -377,6 +381,7 @@ WSD = WarmupStableDecay(1.0, 0.1, 0.2)
 COSINE = Warmup(CosineAnnealing(1.0), 0.25)
 STAIRS = PiecewiseConstant([0, 1], [0.5])
 ANY = LambdaValue(lambda p: 0.5)
+FAST = Linear(0.0, 256.0)  # what has a period of 1 is the same at all knots
 
 
 @pytest.mark.parametrize(
@@ -396,6 +401,11 @@ ANY = LambdaValue(lambda p: 0.5)
         (Repeat(PiecewiseConstant([0.0, 1.0, 0.0], [0.602, 0.604]), 2), lambda s: s > 0),
         (Linear(0.0, 1.0), lambda s: s > 0.3),
         (Linear(0.0, 1.0), lambda s: s > Linear(0.5, 0.5)),
+        (sin(FAST * 2 * math.pi), lambda s: s > 0.5),
+        (1 + abs(cos(FAST * math.pi)), lambda s: s < 2),
+        (clip(FAST % 1.0, 0, 1), lambda s: s > 0.5),
+        (tanh(LambdaValue(lambda p: sin(512 * math.pi * p))), lambda s: s > 0.5),
+        (floor(Linear(0.0, 3000.0)), lambda s: s > 0),  # for a while 0, between two knots
     ],
 )
 def test_a_question_without_one_answer_is_refused(scalar: Any, ask: Any) -> None:
@@ -415,6 +425,8 @@ def test_a_question_without_one_answer_is_refused(scalar: Any, ask: Any) -> None
         (Cyclic(0.0, 1.0, 0.1), lambda s: s >= 1.0, False),
         (2 - Linear(0.0, 1.0), lambda s: s > 0, True),
         (STAIRS, lambda s: s < 10**400, True),
+        (sin(Linear(0.0, 2.0)), lambda s: s > 0, True),
+        (sin(FAST * 2 * math.pi), lambda s: s > 1.5, False),
     ],
 )
 def test_a_question_with_one_answer_gets_it(scalar: Any, ask: Any, answer: bool) -> None:
@@ -442,6 +454,21 @@ def test_shortcuts_of_mlx_take_the_general_branch() -> None:
         assert step({"w": X + 0})["w"].tolist() == X.tolist()
         group.update(1)
         assert step({"w": X + 0})["w"].tolist() == pytest.approx((X * 0.95).tolist())
+
+
+@pytest.mark.parametrize(
+    "decay", [LambdaValue(lambda p: 0.5 if 0.502 < p < 0.503 else 0.0), FAST % 1.0]
+)
+def test_a_decay_that_is_short_is_not_left_out(decay: ScheduledScalar) -> None:
+    optimizer = optim.SGD(0.1, weight_decay=decay)
+    optimizer.init({"w": X})
+    group = attach(optimizer).update(0)
+    captured = [optimizer.state]
+    step = mx.compile(lambda w: optimizer.apply_gradients({"w": X * 0}, w), captured, captured)
+    assert step({"w": X + 0})["w"].tolist() == X.tolist()
+    group.update(0.5025)
+    left = 1 - 0.1 * float(decay)
+    assert step({"w": X + 0})["w"].tolist() == pytest.approx((X * left).tolist())
 
 
 # Ranges -------------------------------------------------------------------------------------

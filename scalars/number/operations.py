@@ -69,7 +69,16 @@ class Operation(NamedTuple):
             return -math.inf, math.inf
         return min(corners), max(corners)
 
+    def is_steady(self, of_operands: Sequence[Any]) -> bool:
+        """Return whether the result neither jumps nor turns where its operands do not.
 
+        Of a wave it is so within half of it.
+        """
+        low, high = of_operands[0] if isinstance(of_operands[0], tuple) else (0.0, 0.0)
+        return self.name not in JUMPING and (not self.wave or high - low <= math.pi)
+
+
+JUMPING = ("floor_divide", "remainder", "floor")
 AS_TYPE = Operation("astype", "", lambda number: number)
 """The operation of a view: the number is the same, and MLX sees an array of another dtype."""
 OPERATIONS = {

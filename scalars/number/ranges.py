@@ -64,10 +64,10 @@ def settled(scalar: Any, compare: Compare, bound: float, shortcut: bool) -> bool
     if outside or (not equality and compare(low, bound) == compare(high, bound)):
         return compare(low, bound)
     low, high = scalar.extent
-    if low < bound < high:
+    certain = scalar.steady and scalar.bounds != (-math.inf, math.inf)
+    if low < bound < high or (shortcut and equality and not certain):
         return compare is operator.ne if shortcut and equality else None
     stays = any(a == b == bound for a, b in pairwise(scalar.samples))
-    certain = scalar.monotone or scalar.bounds != (-math.inf, math.inf)
     if not shortcut and (stays or not certain):
         return None
     return compare((low + high) / 2, bound)

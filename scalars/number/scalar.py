@@ -343,6 +343,11 @@ class ScheduledScalar(Conversions):
         """Whether the value is monotone between any two edges, so that its range is known."""
         return False
 
+    @property
+    def steady(self) -> bool:
+        """Whether the values at the ``knots`` show all that happens between them."""
+        return self.monotone
+
     def state_dict(self) -> dict[str, Any]:
         """Return the progress and the rest of the state, in plain numbers for JSON."""
         return {str(i): leaf.state_dict() for i, leaf in enumerate(self.leaves)}
@@ -718,6 +723,18 @@ class Expression(ScheduledScalar):
             lambda scalar: scalar.bounds, lambda node, x: node.operation.bounds(x)
         )
         return low, high
+
+    @property
+    def steady(self) -> bool:
+        """Whether the values at the ``knots`` show all that happens between them."""
+
+        def of_node(node: Expression, x: list[Any]) -> tuple[bool, Any]:
+            bounds = [one[1] if isinstance(one, tuple) else one for one in x]
+            inside = all(one[0] for one in x if isinstance(one, tuple))
+            return inside and node.operation.is_steady(bounds), node.operation.bounds(bounds)
+
+        steady: bool = self._fold(lambda scalar: (scalar.steady, scalar.bounds), of_node)[0]
+        return steady
 
     @cached_property
     def own_dtype(self) -> mx.Dtype | None:  # type: ignore[override] # of a view among the operands

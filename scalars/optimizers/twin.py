@@ -38,6 +38,11 @@ class Handed(ScheduledScalar):
         """The bounds of the scalar."""
         return self._scalar.bounds
 
+    @property
+    def steady(self) -> bool:
+        """Whether the knots show all that the scalar does."""
+        return self._scalar.steady
+
     def value_at(self, progress: P) -> P:
         """Return the scalar's value at ``progress``."""
         return self._scalar.value_at(progress)
