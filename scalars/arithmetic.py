@@ -51,7 +51,7 @@ def _of_one(described: Callable[[Any], Any]) -> _OfOne:
             return Expression(operation, x)
         try:
             return operation.function(x)
-        except (ArithmeticError, ValueError):
+        except ArithmeticError:
             rule = f"a number for which {name}(x) is finite"
             return checks.fail(f"x of {name}", rule, x, "Pass a number such as 0.5.")
 

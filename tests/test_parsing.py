@@ -85,7 +85,7 @@ def test_the_language(text: str, values: list[float]) -> None:
         ("LambdaValue(3)", ValueError, "that of a schedule without functions, got 'LambdaValue'"),
         ("Linear(1)", ValueError, r"called as Linear\(start, end\), got .missing a required argument: 'end'"),
         ("Linear(1, 0, ende=2)", ValueError, "got an unexpected keyword argument 'ende'"),
-        ("log(0)", ValueError, r"x of log must be a number for which log\(x\) is finite, got 0"),
+        ("log(0)", ValueError, "the argument of log must be above 0, got 0"),
         ("exp(1000)", ValueError, r"x of exp must be a number for which exp\(x\) is finite, got 1"),
         ("sqrt(Linear(1, -1))", ValueError, r"sqrt\(Linear.* at progress 0.5.* must be a finite"),
         ("exp('a')", TypeError, "exp must be given numbers, scalars or an mx.array, got 'a'"),
