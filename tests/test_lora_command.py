@@ -127,7 +127,8 @@ def test_testing_alone_is_mlx_lms(
     assert re.findall(r"Test loss \S+", capsys.readouterr().out) == trained != []
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit, match="0"):
         main(["lora", "--help"])
     text = capsys.readouterr().out
@@ -137,5 +138,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         "--resume",
         "--grad-checkpoint",
         "example:",
+        "schedule_free_adamw",
     ):
         assert part in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -25,17 +25,20 @@ from .training import SCHEDULE_FREE, Training
 DESCRIPTION = """\
 mlx_lm.lora with schedules. It has the flags, configs and outputs of mlx_lm.lora.
 
-In the config, a text such as "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" may replace a number:
-learning_rate or lr_schedule, any number in optimizer_config (weight_decay, betas, momentum, ...),
-and dropout and scale in lora_parameters. Schedules end at the end of the run, take gradient
-accumulation into account, and are shown before the run starts. "python -m scalars list" lists
-all of them. ReduceOnPlateau(1e-4) observes the validation loss. The optimizer may also be
-schedule_free_adamw or schedule_free_sgd, which are evaluated and saved at the average.
+In the config, a text such as "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" may
+replace a number: learning_rate or lr_schedule, any number in optimizer_config
+(weight_decay, betas, momentum, ...), and dropout and scale in lora_parameters.
+Schedules end at the end of the run, take gradient accumulation into account,
+and are shown before the run starts. "python -m scalars list" lists all of them.
+ReduceOnPlateau(1e-4) observes the validation loss. The optimizer may also be
+schedule_free_adamw or schedule_free_sgd, which are evaluated and saved at the
+average.
 """
 EXAMPLE = """\
 example:
-  python -m scalars lora --train --model Qwen/Qwen3-0.6b --data data --iters 600 \\
-      --lr-schedule "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" --record run.csv
+  python -m scalars lora --train --model Qwen/Qwen3-0.6b --data data \\
+      --iters 600 --lr-schedule "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" \\
+      --record run.csv
   To continue a run that was stopped, repeat the command with --resume.
 """
 KNOWN = {
@@ -94,7 +97,8 @@ def _parser(lora: Any) -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     names = [*lora.CONFIG_DEFAULTS["optimizer_config"], *SCHEDULE_FREE]
-    parser.add_argument("--optimizer", choices=names, help="Optimizer to use for training.")
+    text = f"Optimizer to use for training: {', '.join(names)}."
+    parser.add_argument("--optimizer", choices=names, metavar="NAME", help=text)
     parser.add_argument(
         "--learning-rate", type=_number_or_text, help="A number, or a text as in --lr-schedule."
     )
