@@ -212,7 +212,8 @@ def _list(_: Namespace) -> None:
         call = registry.written(name, inspect.signature(schedule))
         print(textwrap.fill(call, 80, subsequent_indent=" " * (len(name) + 1)))
         first = (inspect.getdoc(schedule) or "").partition("\n")[0]
-        if first:
+        written = f"{getattr(schedule, '__name__', name)}("  # the default docstring of a dataclass
+        if first and not first.startswith(written):
             print(f"    {first.replace(' [1]', '').replace('``', '')}")
     print("\nNames of Hugging Face and SambaFlow: NAME(peak, warmup_steps=0, end_ratio=None)")
     indent = "    "
@@ -239,12 +240,14 @@ def _convert(given: Namespace) -> None:
 
 
 def _from(given: Namespace) -> None:
-    print(
-        "For T steps: s = first or highest rate, e = last rate, w = warm-up steps, n = steps, "
-        "g = factor, k = power"
-    )
-    for library, theirs, here in matching(" ".join(given.words)):
+    found, others = matching(" ".join(given.words))
+    if found:
+        print("For T steps: s = first or highest rate, e = last rate, w = warm-up steps,")
+        print("n = steps, g = factor, k = power")
+    for library, theirs, here in found:
         print(f"{library}: {theirs}\n    {here}")
+    for name in others:
+        print(f"See help(scalars.{name}).")
 
 
 if __name__ == "__main__":

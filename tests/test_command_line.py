@@ -186,7 +186,12 @@ class Parabola(Schedule):
         return self.start * (1 - progress) ** 2
 
 
+class Bare(Parabola):
+    end: Positive = 1
+
+
 register("Parabola", Parabola)
+register("Plain", Bare)
 register("tent", lambda peak: Linear(0, peak) * Linear(4, 0))
 """
 
@@ -210,7 +215,10 @@ def test_schedules_of_ones_own(by: str, tmp_path: Path) -> None:
     shown = scalars_of("show", "a=Parabola(4)", "b=tent(1)", "--csv", load="my_schedules")
     row = next(row for row in csv.reader(io.StringIO(shown.stdout)) if row[0] == "0.5")
     assert (shown.stderr, row) == ("", ["0.5", "1.0", "1.0"])
-    assert "Parabola(start)\n    A parabola.\n" in scalars_of("list", load="my_schedules").stdout
+    listed = scalars_of("list", load="my_schedules").stdout
+    assert "Parabola(start)\n    A parabola.\n" in listed
+    assert "\nPlain(start, end=1)\n" in listed
+    assert "Annotated" not in listed
     assert scalars_of("convert", "run.json", load="my_schedules").stdout == "Parabola(start=2)\n"
     broken = scalars_of("list", load="broken")
     assert (broken.returncode, broken.stdout) == (2, "")
@@ -494,8 +502,17 @@ def test_what_to_write_for_another_library(capsys: pytest.CaptureFixture[str]) -
     assert {line.partition(":")[0] for line in found[::2]} == {"thinc"}
     assert len(run("from", "COSINE", "restart", capsys=capsys).splitlines()) > 10
     assert "Horizon(T, offset=1)" in run("from", "rex", capsys=capsys)
+    assert run("from", "huggingface wsd", capsys=capsys).splitlines()[1] == lines[0]
+    for words, name in (
+        ("pytorch ReduceLROnPlateau", "ReduceOnPlateau"),
+        ("keras earlystopping", "EarlyStopping"),
+        ("newbob", "NewBob"),
+        ("huggingface greedy", "Greedy"),
+    ):
+        assert run("from", words, capsys=capsys) == f"help(scalars.{name}) tells of it.\n"
     with pytest.raises(SystemExit):
         main(["from", "transformers", "nothing"])
-    error = capsys.readouterr().err
+    out, error = capsys.readouterr()
+    assert out == ""
     assert error.startswith("scalars: the words must be part of a library and of one of its calls")
     assert "Choose from the libraries PyTorch, optax, MLX" in error

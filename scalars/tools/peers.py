@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .. import checks
+from .registry import SCHEDULES
 
 Row = tuple[str, str, str]
+OTHER_NAMES = {"huggingface": "transformers", "hf": "transformers", "tensorflow": "keras"}
 
 
 def rows() -> list[Row]:
@@ -19,13 +21,26 @@ def rows() -> list[Row]:
     ]
 
 
-def matching(words: str) -> list[Row]:
-    """Return the rows whose library or call there contains every word, ignoring case."""
+def matching(words: str) -> tuple[list[Row], list[str]]:
+    """Return the rows whose library or call there contains every word, ignoring case.
+
+    If there are none, return the names of the schedules whose docstring has every word where
+    it names its sources: schedules that follow metrics are not in the table.
+    """
     table = rows()
-    wanted = words.lower().split()
-    found = [row for row in table if all(word in f"{row[0]} {row[1]}".lower() for word in wanted)]
-    if not found:
+    wanted = [OTHER_NAMES.get(word, word) for word in words.lower().split()]
+    found = [row for row in table if _has(f"{row[0]} {row[1]}", wanted)]
+    others: list[str] = []
+    for name, made in () if found else SCHEDULES.items():
+        _, _, source = (made.__doc__ or "").partition("[1]: ")
+        if source and _has(f"{name} {source}", wanted):
+            others.append(name)
+    if not found and not others:
         libraries = ", ".join(dict.fromkeys(library for library, _, _ in table))
         way_out = f"Choose from the libraries {libraries}."
         checks.fail("the words", "part of a library and of one of its calls", words, way_out)
-    return found
+    return found, others
+
+
+def _has(text: str, words: list[str]) -> bool:
+    return all(word in text.lower() for word in words)
