@@ -509,7 +509,7 @@ def test_what_to_write_for_another_library(capsys: pytest.CaptureFixture[str]) -
         ("newbob", "NewBob"),
         ("huggingface greedy", "Greedy"),
     ):
-        assert run("from", words, capsys=capsys) == f"help(scalars.{name}) tells of it.\n"
+        assert run("from", words, capsys=capsys) == f"See help(scalars.{name}).\n"
     with pytest.raises(SystemExit):
         main(["from", "transformers", "nothing"])
     out, error = capsys.readouterr()
