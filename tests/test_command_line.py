@@ -491,8 +491,9 @@ def test_no_color(
 
 
 def test_what_to_write_for_another_library(capsys: pytest.CaptureFixture[str]) -> None:
-    header, *lines = run("from", "transformers get_wsd", capsys=capsys).splitlines()
+    header, more, *lines = run("from", "transformers get_wsd", capsys=capsys).splitlines()
     assert header.startswith("For T steps: ")
+    assert more == "n = steps, g = factor, k = power"
     assert lines[:2] == [
         "transformers: get_wsd_schedule(opt, w, n, T)",
         '    WarmupStableDecay(s, w / T, n / T, curve="cosine")',

@@ -23,7 +23,7 @@ from .showing import shown
 from .training import SCHEDULE_FREE, Training
 
 DESCRIPTION = """\
-mlx_lm.lora with schedules. It has the flags, configs and outputs of mlx_lm.lora.
+mlx_lm.lora with schedules. It has all of its flags, configs and outputs.
 
 In the config, a text such as "Warmup(CosineAnnealing(1e-4, 1e-6), 0.1)" may
 replace a number: learning_rate or lr_schedule, any number in optimizer_config
