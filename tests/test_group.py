@@ -190,5 +190,5 @@ def test_items_go_on_after_a_jump_back() -> None:
     assert [float(group["lr"]) for _ in group.track("fgh", jumped, start=5)] == [0.75, 0.5, 0.25]
     for _ in group.track("abc", horizon):
         pass
-    with pytest.raises(ValueError, match="left to the items"):  # they are further
+    with pytest.raises(ValueError, match="set by the items only"):  # they are further
         next(group.track("abc", horizon))
