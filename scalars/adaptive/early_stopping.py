@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from ..checks import AtLeast0, Count
@@ -62,8 +62,8 @@ class EarlyStopping(Adaptive):
     monotone_pieces = True
 
     for_users = ("best", "improved", "patience_left")
-    at_first: ClassVar = {"best": None, "since": 0}
-    counted: ClassVar = "since"
+    at_first: ClassVar[Mapping[str, int | None]] = {"best": None, "since": 0}
+    counted: ClassVar[str] = "since"
 
     def value_at(self, progress: P) -> P:
         """Return 1 to stop, or else 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from .. import checks
@@ -71,7 +71,7 @@ class Greedy(Adaptive):
 
     monotone_pieces = True
 
-    at_first: ClassVar = {
+    at_first: ClassVar[Mapping[str, int | None]] = {
         "best": None,
         "good": 0,
         "bad": 0,
@@ -80,8 +80,8 @@ class Greedy(Adaptive):
         "at_minimum": 0,
         "value": None,
     }
-    counted: ClassVar = "value"
-    waits_for_warmup: ClassVar = True
+    counted: ClassVar[str] = "value"
+    waits_for_warmup: ClassVar[bool] = True
 
     def check_together(self) -> None:
         """Check that the minimum is not above the maximum."""

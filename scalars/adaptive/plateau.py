@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from .. import checks
@@ -79,9 +79,14 @@ class ReduceOnPlateau(Adaptive):
 
     monotone_pieces = True
 
-    at_first: ClassVar = {"best": None, "bad": 0, "cooldown": 0, "reductions": 0}
-    counted: ClassVar = "reductions"
-    waits_for_warmup: ClassVar = True
+    at_first: ClassVar[Mapping[str, int | None]] = {
+        "best": None,
+        "bad": 0,
+        "cooldown": 0,
+        "reductions": 0,
+    }
+    counted: ClassVar[str] = "reductions"
+    waits_for_warmup: ClassVar[bool] = True
 
     def value_at(self, progress: P) -> P:
         """Return the value at ``progress`` with the reductions so far."""
@@ -160,9 +165,9 @@ class NewBob(Adaptive):
 
     monotone_pieces = True
 
-    at_first: ClassVar = {"previous": None, "bad": 0, "reductions": 0}
-    counted: ClassVar = "reductions"
-    waits_for_warmup: ClassVar = True
+    at_first: ClassVar[Mapping[str, int | None]] = {"previous": None, "bad": 0, "reductions": 0}
+    counted: ClassVar[str] = "reductions"
+    waits_for_warmup: ClassVar[bool] = True
 
     def value_at(self, progress: P) -> P:
         """Return the value at ``progress`` with the reductions so far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from .. import checks
@@ -80,8 +80,8 @@ class ThresholdSwitch(Adaptive):
 
     monotone_pieces = True
 
-    at_first: ClassVar = {"index": 0}
-    counted: ClassVar = "index"
+    at_first: ClassVar[Mapping[str, int | None]] = {"index": 0}
+    counted: ClassVar[str] = "index"
 
     def check_together(self) -> None:
         """Check that there is a condition between each two scalars."""
