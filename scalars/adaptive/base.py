@@ -76,6 +76,11 @@ class Adaptive(Schedule):
     def possible(self) -> Sequence[Memory]:
         """Memories whose values include the smallest and the largest one."""
 
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """The progresses between which the value is monotone: those of the scalars inside."""
+        return tuple(sorted({edge for one in self.contained() for edge in one.edges}))
+
     def remember(self, memory: Memory) -> None:
         """Set the memory, and update the values of all scalars that contain this one."""
         now, before = self.memory, dict(self.memory)
@@ -106,3 +111,15 @@ class Adaptive(Schedule):
             whole = first is not None and number.is_integer()
             memory[key] = None if math.isnan(number) else int(number) if whole else number
         return memory
+
+
+class Reducing(Adaptive):
+    """An adaptive schedule whose value depends on the number of reductions so far."""
+
+    counted: ClassVar[str] = "reductions"
+    waits_for_warmup: ClassVar[bool] = True
+
+    @property
+    def possible(self) -> Sequence[Memory]:
+        """No reduction, one reduction, and enough of them to reach the smallest value."""
+        return [{**self.at_first, "reductions": n} for n in (0, 1, 100_000)]

@@ -123,8 +123,3 @@ class Greedy(Adaptive):
         """The memories of the start value and of the bounds that it may reach."""
         ends = (min(self.start, self.minimum), max(self.start, self.maximum))
         return [{**self.at_first, "value": value} for value in (None, *ends)]
-
-    @property
-    def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value is monotone."""
-        return ()

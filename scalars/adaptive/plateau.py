@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from .. import checks
 from ..checks import AtLeast0, CountFrom0, Factor
 from ..functions import P, maximum, minimum
 from ..schedules.composition import Nested
-from .base import Adaptive, Memory, Mode, ThresholdMode, improves
+from .base import Memory, Mode, Reducing, ThresholdMode, improves
 
 
-class ReduceOnPlateau(Adaptive):
+class ReduceOnPlateau(Reducing):
     r"""Reduce a value when a metric has stopped improving [1].
 
     .. math:: v(p) = \min(u, \max(f^n u, m)), \quad u = v_{value}(p)
@@ -85,8 +85,6 @@ class ReduceOnPlateau(Adaptive):
         "cooldown": 0,
         "reductions": 0,
     }
-    counted: ClassVar[str] = "reductions"
-    waits_for_warmup: ClassVar[bool] = True
 
     def value_at(self, progress: P) -> P:
         """Return the value at ``progress`` with the reductions so far."""
@@ -110,19 +108,8 @@ class ReduceOnPlateau(Adaptive):
             cooldown, bad, reductions = self.cooldown, 0, reductions + 1
         return dict(zip(self.memory, (best, bad, cooldown, reductions), strict=True))
 
-    @property
-    def possible(self) -> Sequence[Memory]:
-        """No reduction, one reduction, and enough of them to reach the minimum."""
-        return [{**self.at_first, "reductions": n} for n in (0, 1, 100_000)]
 
-    @property
-    def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value is monotone."""
-        value: Any = self.value
-        return value.edges  # type: ignore[no-any-return]
-
-
-class NewBob(Adaptive):
+class NewBob(Reducing):
     r"""Reduce a value when a metric has improved too little on the previous one [1].
 
     .. math:: v(p) = f^n\, v_{value}(p)
@@ -166,8 +153,6 @@ class NewBob(Adaptive):
     monotone_pieces = True
 
     at_first: ClassVar[Mapping[str, int | None]] = {"previous": None, "bad": 0, "reductions": 0}
-    counted: ClassVar[str] = "reductions"
-    waits_for_warmup: ClassVar[bool] = True
 
     def value_at(self, progress: P) -> P:
         """Return the value at ``progress`` with the reductions so far."""
@@ -188,14 +173,3 @@ class NewBob(Adaptive):
             "bad": bad,
             "reductions": reductions,
         }
-
-    @property
-    def possible(self) -> Sequence[Memory]:
-        """No reduction, one reduction, and enough of them to reach 0."""
-        return [{**self.at_first, "reductions": n} for n in (0, 1, 100_000)]
-
-    @property
-    def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value is monotone."""
-        value: Any = self.value
-        return value.edges  # type: ignore[no-any-return]

@@ -117,12 +117,6 @@ class ThresholdSwitch(Adaptive):
         """The memory for each of the scalars."""
         return [{"index": i} for i in range(len(self.scalars))]
 
-    @property
-    def edges(self) -> tuple[float, ...]:
-        """The progresses between which the value is monotone."""
-        scalars: Any = self.scalars
-        return tuple(sorted({edge for one in scalars for edge in one.edges}))
-
 
 def _holds(condition: Condition, metric: float) -> bool:
     if not isinstance(condition, str):

@@ -98,8 +98,7 @@ class Schedule(Leaf):
     @cached_property
     def monotone(self) -> bool:
         """Whether the value is monotone between any two edges, so that its range is known."""
-        inside = [one for value in self._arguments().values() for one in _scalars_in(value)]
-        return self.monotone_pieces and all(one.monotone for one in inside)
+        return self.monotone_pieces and all(one.monotone for one in self.contained())
 
     def __delattr__(self, name: str) -> None:
         """Raise, as a schedule is immutable."""
@@ -109,8 +108,7 @@ class Schedule(Leaf):
         """Check conditions between several fields, each of which has passed its own checks."""
 
     def _find_listeners(self) -> tuple[Any, ...]:
-        inside = [one for value in self._arguments().values() for one in _scalars_in(value)]
-        return listeners_of(leaves_of(inside))
+        return listeners_of(leaves_of(self.contained()))
 
     def _make_cell(self) -> Cell:
         try:
@@ -137,6 +135,11 @@ class Schedule(Leaf):
     def _arguments(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in self._fields()}
 
+    def contained(self) -> list[ScheduledScalar]:
+        """Return the scalars in the arguments, of which some may be tuples of scalars."""
+        items = [x if isinstance(x, tuple) else (x,) for x in self._arguments().values()]
+        return [one for some in items for one in some if isinstance(one, ScheduledScalar)]
+
     @classmethod
     def _fields(cls) -> tuple[Field[Any], ...]:
         return fields(cast("Any", cls))
@@ -161,9 +164,3 @@ def _shown(value: Any) -> str:
         name: str = getattr(value, "__qualname__", None) or repr(value)
         return name.rpartition("<locals>.")[2]
     return repr(value)
-
-
-def _scalars_in(value: Any) -> list[ScheduledScalar]:
-    """Return the scalars in the value of a field, which may be a tuple."""
-    items = value if isinstance(value, tuple) else (value,)
-    return [item for item in items if isinstance(item, ScheduledScalar)]

@@ -178,6 +178,5 @@ def _spans(leaf: ScheduledScalar) -> Iterator[tuple[float, float, Any, str]]:
     elif isinstance(leaf, OneCycle):
         yield 0.0, leaf.warmup, None, WARMUP
     elif isinstance(leaf, Adaptive):
-        for value in leaf.given().values():
-            for inside in value if isinstance(value, tuple) else (value,):
-                yield 0.0, 1.0, inside, ""
+        for inside in leaf.contained():
+            yield 0.0, 1.0, inside, ""
