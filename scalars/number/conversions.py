@@ -24,9 +24,7 @@ class Conversions(Appearance):
         """Return the value truncated to an int."""
         return int(float(self))
 
-    def __trunc__(self) -> int:
-        """Return the value truncated to an int."""
-        return math.trunc(float(self))
+    __trunc__ = __int__
 
     def __floor__(self) -> int:
         """Return the largest int that is not above the value."""

@@ -117,6 +117,8 @@ class ScheduledScalar(Conversions):
 
     own_dtype: mx.Dtype | None = None
     """The dtype of a view; ``None`` in other scalars."""
+    _size = 0
+    """The number of operations in an expression; a part that is used twice counts twice."""
     _last: tuple[float | None, Any] = (None, None)
 
     @property
@@ -139,6 +141,9 @@ class ScheduledScalar(Conversions):
         Args:
             use: Whether a computation uses the value, rather than only showing it.
         """
+
+    def _fold(self, of_scalar: Callable[[Any], Any], of_node: Callable[..., Any]) -> Any:
+        return of_scalar(self)
 
     def __float__(self) -> float:
         """Return the current value in double precision."""
@@ -662,6 +667,8 @@ class Leaf(ScheduledScalar):
 
 
 LARGE = 1e308
+SMALL = 32
+"""The size up to which an expression is computed by recursion, which is fast."""
 
 
 def _number(value: Any) -> Any:
@@ -700,10 +707,10 @@ class Expression(ScheduledScalar):
 
     def __init__(self, operation: Operation, *operands: Any) -> None:
         self.operation = operation
-        self.operands = tuple(
+        self.operands: tuple[Any, ...] = tuple(
             [x if type(x) in HOST and -LARGE < x < LARGE else _operand(x) for x in operands]
         )
-        self._nested = Expression in map(type, self.operands)
+        self._size = 1 + sum([x._size for x in self.operands if type(x) not in HOST])
         if operation.partial:
             self._refuse_infinite()
 
@@ -768,23 +775,20 @@ class Expression(ScheduledScalar):
         return result
 
     def _read(self, use: bool = True) -> float | Pair:
-        if not self._nested:  # the fast path, as expressions are made and read at every use
-            values = [x if isinstance(x, HOST) else x._read(use) for x in self.operands]
-            result: float | Pair = self.operation.of(values)
-        else:
-            result = self._fold(lambda scalar: scalar._read(use))
+        result: float | Pair = self._fold(lambda scalar: scalar._read(use))
         return result
 
     def _fold(
         self,
-        of_scalar: Callable[[ScheduledScalar], Any],
-        of_node: Callable[[Expression, list[Any]], Any] = lambda node, x: node.operation.of(x),
+        of_scalar: Callable[[Any], Any],
+        of_node: Callable[..., Any] = lambda node, x: node.operation.of(x),
     ) -> Any:
-        """Return the result of ``of_node`` over the expression, with ``of_scalar`` at its leaves.
-
-        Each part is computed once, after its operands, so that the cost is linear in the
-        number of parts and deep expressions do not recurse.
-        """
+        """Return the result of ``of_node`` for the expression, and of ``of_scalar`` for leaves."""
+        if self._size <= SMALL:
+            of = [x if type(x) in HOST else x._fold(of_scalar, of_node) for x in self.operands]
+            return of_node(self, of)
+        # Compute each part once, after its operands, so that the cost is linear in the number
+        # of parts and deep expressions do not recurse.
         known: dict[int, Any] = {}
         waiting: list[ScheduledScalar] = [self]
         while waiting:
@@ -803,9 +807,9 @@ class Expression(ScheduledScalar):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the operations as a flat list, so that pickle does not recurse."""
-        nodes: list[Expression] = []
-        self._fold(lambda scalar: None, lambda node, x: nodes.append(node))
-        places = {id(node): Place(i) for i, node in enumerate(nodes)}
+        found: dict[int, Expression] = {}
+        self._fold(lambda scalar: None, lambda node, x: found.setdefault(id(node), node))
+        nodes, places = [*found.values()], {key: Place(i) for i, key in enumerate(found)}
         operands = [[places.get(id(x), x) for x in node.operands] for node in nodes]
         return _rebuilt, ([_name(node) for node in nodes], operands)
 

@@ -257,18 +257,19 @@ class WarmupStableDecay(Schedule):
                 return along("linear", self.start, self.peak, p)
             return self.peak + 0 * p if i == 1 else along(self.curve, self.peak, self.end, p)
 
-        return piecewise(progress, self._phase_ends(), piece)
+        return piecewise(progress, self._phase_ends, piece)
 
     @property
     def edges(self) -> tuple[float, ...]:
         """The progresses between which the value is monotone."""
-        return inner(self._phase_ends())
+        return inner(self._phase_ends)
 
     @property
     def decay_begin(self) -> float:
         """The progress at which the decay begins: jump there with ``Horizon.jump`` to cool down."""
         return max(self.warmup, 1 - self.decay)
 
+    @cached_property
     def _phase_ends(self) -> tuple[float, float]:
         return self.warmup, self.decay_begin
 

@@ -41,10 +41,10 @@ def mix(start: float, end: float, rise: P) -> P:
 def geometric(start: float, end: float, x: P) -> P:
     """Return start (end / start)^x, exact at both ends, except in a graph."""
     ratio = end / start
-    early: P = start * growth(ratio, x)
     if isinstance(x, mx.array):
-        return early  # the other form starts from end, which may be too small for float32
-    return where(x < 0.5, early, end * growth(ratio, x - 1))  # type: ignore[no-any-return]
+        return start * growth(ratio, x)  # from end, which may be too small for float32, below
+    early = x < 0.5
+    return where(early, start, end) * growth(ratio, where(early, x, x - 1))  # type: ignore[no-any-return]
 
 
 def along(curve: str, start: float, end: float, x: P) -> P:

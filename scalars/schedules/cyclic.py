@@ -226,19 +226,24 @@ class OneCycle(Schedule):
 
     def value_at(self, progress: P) -> P:
         """Return the value on the curve of the phase at ``progress``."""
-        start = self.peak / 25 if self.start is None else self.start
-        end = start / 1e4 if self.end is None else self.end
-        values = [start, self.peak, start, end] if self.three_phase else [start, self.peak, end]
+        values = self._values
 
         def piece(i: int, p: P) -> P:
             return along(self.curve, values[i], values[i + 1], p)
 
-        return piecewise(progress, self._phase_ends(), piece)
+        return piecewise(progress, self._phase_ends, piece)
 
     @property
     def edges(self) -> tuple[float, ...]:
         """The progresses between which the value is monotone."""
-        return inner(self._phase_ends())
+        return inner(self._phase_ends)
 
+    @cached_property
+    def _values(self) -> tuple[float, ...]:
+        start = self.peak / 25 if self.start is None else self.start
+        end = start / 1e4 if self.end is None else self.end
+        return (start, self.peak, start, end) if self.three_phase else (start, self.peak, end)
+
+    @cached_property
     def _phase_ends(self) -> tuple[float, ...]:
         return (self.warmup, 2 * self.warmup) if self.three_phase else (self.warmup,)

@@ -53,16 +53,22 @@ def piecewise(progress: P, boundaries: Sequence[float], piece: Callable[[int, P]
     """Return ``piece(i, progress in its span)`` where ``i`` boundaries have been reached.
 
     A boundary belongs to the piece after it; the last piece ends with the run. For a float
-    one piece is evaluated; for an array all pieces are, and each element selects its own.
+    one piece is evaluated; for an array all that may be needed are, and each element selects
+    its own.
     """
-    edges = (0.0, *boundaries, 1.0)
     if isinstance(progress, HOST):
         i = span_at(progress, boundaries)
-        return piece(i, local(progress, edges[i], edges[i + 1]))
-    value = piece(0, local(progress, 0.0, edges[1]))
-    for i, boundary in enumerate(boundaries, start=1):
-        value_after = piece(i, local(progress, boundary, edges[i + 1]))
-        value = where(progress >= boundary - tolerance(progress), value_after, value)
+        begin = boundaries[i - 1] if i else 0.0
+        end = boundaries[i] if i < len(boundaries) else 1.0
+        return piece(i, local(progress, begin, end))
+    first, last = 0, len(boundaries)
+    if not isinstance(progress, mx.array) and progress.size:
+        first, last = [span_at(p, boundaries) for p in (progress.min(), progress.max())]
+    edges = (0.0, *boundaries, 1.0)
+    value = piece(first, local(progress, edges[first], edges[first + 1]))
+    for i in range(first + 1, last + 1):
+        value_after = piece(i, local(progress, edges[i], edges[i + 1]))
+        value = where(progress >= edges[i] - tolerance(progress), value_after, value)
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -219,15 +220,23 @@ class PiecewiseInterpolate(Schedule):
 
     def value_at(self, progress: P) -> P:
         """Return the value on the curve between the points around ``progress``."""
-        progresses = [point[0] for point in self.points]
-        ends = [point[1] for point in (self.points[0], *self.points, self.points[-1])]
+        ends = self._ends
 
         def piece(i: int, p: P) -> P:
             return along(self.curve, ends[i], ends[i + 1], p)
 
-        return piecewise(progress, progresses, piece)
+        return piecewise(progress, self._progresses, piece)
 
     @property
     def edges(self) -> tuple[float, ...]:
         """The progresses between which the value is monotone."""
-        return inner([progress for progress, _ in self.points])
+        return inner(self._progresses)
+
+    @cached_property
+    def _progresses(self) -> tuple[float, ...]:
+        return tuple([progress for progress, _ in self.points])
+
+    @cached_property
+    def _ends(self) -> tuple[float, ...]:
+        """The values at the ends of the spans: before the first point, between, and after."""
+        return tuple([value for _, value in (self.points[0], *self.points, self.points[-1])])

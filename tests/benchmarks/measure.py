@@ -9,9 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def microseconds(function: Callable[[], Any], number: int = 20_000, repeat: int = 7) -> float:
-    """Return the time of a call: the best of several runs."""
-    return min(timeit.repeat(function, number=number, repeat=repeat)) / number * 1e6
+def microseconds(*functions: Callable[[], Any], number: int = 2_000, repeat: int = 50) -> Any:
+    """Return the time of a call of each function: the best of several runs, made in turn.
+
+    A machine that is slow for a while is then slow for all of them. One function gives one float.
+    """
+    timers = [timeit.Timer(function) for function in functions]
+    runs = [[timer.timeit(number) for timer in timers] for _ in range(repeat)]
+    best = [min(times) / number * 1e6 for times in zip(*runs, strict=True)]
+    return best if len(best) > 1 else best[0]
 
 
 def alternating(functions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:

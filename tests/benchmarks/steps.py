@@ -104,7 +104,10 @@ def attaching() -> None:
         attach(optimizer, model)
         detach(optimizer)
 
-    row("attach and detach, a model of 1,000 tensors", f"{microseconds(both, 20) / 1e3:.1f} ms")
+    row(
+        "attach and detach, a model of 1,000 tensors",
+        f"{microseconds(both, number=5) / 1e3:.1f} ms",
+    )
 
 
 def compare(
@@ -126,7 +129,7 @@ def tables() -> None:
         schedules = [CosineAnnealing(1e-3, 10.0 ** -(i + 4)) for i in range(count)]
         make = partial(tables_of, schedules, Horizon(steps))
         hold = "hold: <= 0.5 s" if (count, steps) == (5, 100_000) else ""
-        time = microseconds(make, 1, 3) / 1e6
+        time = microseconds(make, number=1, repeat=3) / 1e6
         row(f"tables of {count} scalars over {steps:,} steps", f"{time:.3f} s", hold)
     size = sum(array.nbytes for array in make()[0])
     row("  memory of a table", f"{size / (steps + 1):.1f} bytes a step", "hold: <= 8")
