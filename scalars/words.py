@@ -24,9 +24,9 @@ where an array is needed. Code that needs a Python float belongs outside of the 
 function; if a constant is intended, neither capture scalar.state nor attach the scalar."""
 
 UPDATED_IN_TRACE = """\
-{name} is updated inside a function that is being traced. A compiled function runs update() \
-only while it is traced: call update() before the function, and capture the state of the \
-scalar. Call update() before a function whose gradient is taken, too."""
+{call}() is called on {name} inside a function that is being traced. A compiled function runs \
+it only while it is traced: call {call}() before the function, and capture the state of the \
+scalar. Call {call}() before a function whose gradient is taken, too."""
 
 STEPS = """\
 The progress is 2 or more: it must be the fraction of the run that is done, from 0 to 1, \

@@ -29,6 +29,7 @@ from scalars import (
     CosineAnnealingWarmRestarts,
     Cyclic,
     DynamicLossScale,
+    Exponential,
     Horizon,
     LambdaValue,
     Linear,
@@ -568,6 +569,8 @@ def test_arrays_are_the_callers() -> None:
         (lambda: Linear(0, 1) + 10**400, ValueError, "an operand must be a number in the range"),
         (lambda: Linear(0, 1) * Fraction(10**400), ValueError, "an operand must be a number"),
         (lambda: Linear(0, Fraction(10**400)), ValueError, "end of Linear must be a finite real"),
+        (lambda: Exponential(1e-300, 1e300), ValueError, "in the range of floats, got inf"),
+        (lambda: Exponential(-1e300, -1e-300), ValueError, "in the range of floats, got 0.0"),
     ],
 )
 def test_bad_numbers(make: Callable[[], Any], error: type[Exception], message: str) -> None:
@@ -578,7 +581,6 @@ def test_bad_numbers(make: Callable[[], Any], error: type[Exception], message: s
 @pytest.mark.parametrize(
     "text",
     [
-        "Exponential(1e308, 0.1)",
         "StepDecay(1, 1e308, 0.1)",
         "Linear(0, 10) ** -0.5",
         "2.5 ** Linear(0, 1000)",
@@ -593,6 +595,12 @@ def test_what_is_not_finite_somewhere_in_the_run_is_refused_when_it_is_made(text
     names = {name: getattr(scalars, name) for name in ("Exponential", "StepDecay", "Linear")}
     with pytest.raises(ValueError, match=r" at progress .* must be a finite number, got"):
         eval(text, names)
+
+
+def test_equal_factors_over_almost_the_whole_range_of_floats() -> None:
+    large = Exponential(1e308, 0.1)
+    for p in (0, 0.25, 0.5, 0.75, 1):
+        assert large.at(p) == pytest.approx(10 ** (308 - 309 * p), rel=1e-12)
 
 
 @pytest.mark.parametrize("total", [23, 97, 1000])

@@ -204,7 +204,7 @@ def files_are_kept_apart(run: Run) -> None:
         own = [10.0 * i, 10.0 * i + 1, 10.0 * i + 2]
         assert losses(f"rank-{i}") == [own] * 3
         assert rank["recorded/loaded"] == own
-    assert not list(run.folder.glob("*.part"))
+    assert not list(run.folder.glob("*.part*"))
     assert not list(run.folder.glob("*{rank}*"))
 
 

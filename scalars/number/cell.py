@@ -141,7 +141,7 @@ class Cell:
             self.refresh()
         self._updates = count = self._updates + 1
         if not count & (count - 1) and is_tracing():  # slow: only at updates 1, 2, 4, 8, ...
-            warn(words.UPDATED_IN_TRACE.format(name=repr(owner)))
+            warn(words.UPDATED_IN_TRACE.format(call="update", name=repr(owner)))
         if self._read_in_trace and changed:
             self.warn_if_frozen(owner)
 

@@ -72,7 +72,7 @@ class Operation(NamedTuple):
     def is_steady(self, of_operands: Sequence[Any]) -> bool:
         """Return whether the result neither jumps nor turns where its operands do not.
 
-        Of a wave it is so within half of it.
+        A wave counts if its operand moves by at most pi, over which it turns at most once.
         """
         low, high = of_operands[0] if isinstance(of_operands[0], tuple) else (0.0, 0.0)
         return self.name not in JUMPING and (not self.wave or high - low <= math.pi)

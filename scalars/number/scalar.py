@@ -716,12 +716,11 @@ class Expression(ScheduledScalar):
 
     def _refuse_infinite(self) -> None:
         """Raise ``ValueError`` if the result is not finite somewhere in the run."""
-        if all(map(math.isfinite, self.operation.bounds([_bounds(x) for x in self.operands]))):
-            return
-        if not all(map(math.isfinite, (end for x in self.operands for end in _bounds(x)))):
-            return  # the range of an operand is unknown, as that of a LambdaValue
-        for knot in self.knots:
-            checks.finite(self, knot)
+        bounds = [_bounds(x) for x in self.operands]
+        known = all(math.isfinite(end) for pair in bounds for end in pair)  # not of LambdaValue
+        if known and not all(map(math.isfinite, self.operation.bounds(bounds))):
+            for knot in self.knots:
+                checks.finite(self, knot)
 
     @cached_property
     def bounds(self) -> tuple[float, float]:

@@ -121,8 +121,9 @@ class Hand(NamedTuple):
 def hold_all(held: Mapping[Any, float | None]) -> None:
     """Hold each leaf at its value, or release it for ``None``; on an error change none."""
     load_all((leaf, None, [(Hand(leaf), {"held": value})]) for leaf, value in held.items())
-    for leaf in held if mlx_protocol.is_tracing() else ():
-        words.warn(words.UPDATED_IN_TRACE.format(name=repr(leaf)))
+    for leaf, value in held.items() if mlx_protocol.is_tracing() else ():
+        call = "release" if value is None else "hold"
+        words.warn(words.UPDATED_IN_TRACE.format(call=call, name=repr(leaf)))
 
 
 def listeners_of(leaves: Iterable[Any]) -> tuple[Any, ...]:
@@ -141,4 +142,4 @@ def observe_all(name: str, leaves: Iterable[Any], metric: checks.Measured) -> No
     after = [(one, one.after(number)) for one in {id(one): one for one in hearing}.values()]
     load_all((None, None, [(listener, memory)]) for listener, memory in after)
     if mlx_protocol.is_tracing():
-        words.warn(words.UPDATED_IN_TRACE.format(name=name).replace("update", "observe"))
+        words.warn(words.UPDATED_IN_TRACE.format(call="observe", name=name))

@@ -12,7 +12,7 @@ from mlx.optimizers import Optimizer
 from .. import checks
 from ..number.scalar import ScheduledScalar
 from ..training.group import ScalarGroup
-from ..training.horizon import Horizon
+from ..training.horizon import Horizon, check_horizon
 from .attached import AttachedOptimizer
 from .attachment import Attachment
 from .discover import in_model, in_optimizer, members
@@ -173,9 +173,8 @@ def _check_types(optimizer: Any, model: Any, horizon: Any) -> None:
     if model is not None and not isinstance(model, nn.Module):
         way_out = "Pass the scalars of a loss by name: attach(optimizer, aux=aux)."
         checks.fail("model", "an mlx.nn.Module", model, way_out, wrong_type=True)
-    if horizon is not None and not isinstance(horizon, Horizon):
-        way_out = "Write Horizon(total_steps)."
-        checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
+    if horizon is not None:
+        check_horizon(horizon)
 
 
 def _check_again(before: Attachment, optimizer: Optimizer) -> None:

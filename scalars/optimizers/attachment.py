@@ -207,7 +207,7 @@ class Attachment:
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
         self._relink()
-        # Without a horizon nobody needs the number of the step: it may be on the device.
+        # Only with a horizon the number of the step is read, as it may be on the device.
         driven = self.horizon is not None
         traced, done = self.steps.traced, self.steps.now if driven else None
         if not traced and is_tracing() and _is_traced(gradients):
@@ -220,14 +220,19 @@ class Attachment:
             twin.hand_over()
         if not traced:
             self.steps.count(done + 1 if isinstance(done, int) else None)
-            for rider in self.riders.values():
-                if rider.driven:
-                    rider.driven.stepped(rider.leaf)
-            if self.horizon is None:
+            if driven:
+                self._stepped()
+            else:
                 self._warn_if_idle()
-            elif not self.updating_model:
-                self.group.notify()
         return updated
+
+    def _stepped(self) -> None:
+        """Tell the scalars, and the callbacks, that an update by the step was made."""
+        for rider in self.riders.values():
+            if rider.driven:
+                rider.driven.stepped(rider.leaf)
+        if not self.updating_model:
+            self.group.notify()
 
     def _warn_if_idle(self) -> None:
         """Warn if the scalars were never updated during the first eager updates."""

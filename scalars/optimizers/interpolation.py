@@ -1,4 +1,4 @@
-"""The interpolation of Schedule-Free optimizers: a number above 0 and below 1, held or not."""
+"""The check of the interpolation of Schedule-Free optimizers, for all values it may take."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ Number = ScheduledScalar | float
 
 
 def inside(name: str, value: Any) -> Number:
-    """Check that an interpolation is above 0 and below 1, all the time."""
+    """Check that an interpolation is above 0 and below 1 during the whole run.
+
+    Later calls of ``hold`` on the scalars in it are checked in the same way.
+    """
     rule, way_out = "above 0 and below 1", "Pass a number such as 0.9."
     ends = value.extent if isinstance(value, ScheduledScalar) else (checks.real(name, value),) * 2
     if not (ends[0] > 0 and ends[1] < 1):
@@ -26,13 +29,13 @@ def inside(name: str, value: Any) -> Number:
 
 
 class _StaysInside(NamedTuple):
-    """What an interpolation must be also where a value is held by hand."""
+    """The check of held values: the interpolation must stay above 0 and below 1."""
 
     name: str
     scalar: ScheduledScalar
 
     def check(self) -> None:
-        """Raise ``ValueError`` if it is not."""
+        """Raise ``ValueError`` if the interpolation leaves this range while a value is held."""
         if any(leaf.held is not None for leaf in self.scalar.leaves):
             for knot in self.scalar.knots:
                 inside(self.name, float(self.scalar.in_force(knot)))

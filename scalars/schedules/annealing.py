@@ -184,7 +184,8 @@ class Exponential(Schedule):
         end: Value at progress 1, not 0, with the sign of ``start``.
 
     Raises:
-        ValueError: An argument is 0, infinite or NaN, or the signs differ.
+        ValueError: An argument is 0, infinite or NaN, the signs differ, or ``end / start`` is
+            too large or too small for a float.
         TypeError: An argument is not a real number.
 
     Example:
@@ -202,7 +203,7 @@ class Exponential(Schedule):
     end: Real
 
     def check_together(self) -> None:
-        """Check that ``end / start`` exists and is positive."""
+        """Check that ``end / start`` exists, is positive and is in the range of floats."""
         for name in ("start", "end"):
             if getattr(self, name) == 0:
                 way_out = "Pass a small number such as 1e-8, or use Linear."
@@ -210,6 +211,9 @@ class Exponential(Schedule):
         if (self.start > 0) != (self.end > 0):
             rule = f"of the same sign as start, {self.start!r}"
             checks.fail("end of Exponential", rule, self.end, "Use Linear to cross 0.")
+        if not 0 < (ratio := self.end / self.start) < math.inf:
+            way_out = "Choose a start and an end that are closer to each other."
+            checks.fail("end / start of Exponential", "in the range of floats", ratio, way_out)
 
     monotone_pieces = True
 

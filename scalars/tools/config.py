@@ -13,7 +13,7 @@ from ..number.operations import OPERATIONS
 from ..number.scalar import Expression, ScheduledScalar, View
 from ..schedules.annealing import Constant
 from ..training.group import ScalarGroup
-from ..training.horizon import Horizon
+from ..training.horizon import Horizon, check_horizon
 from ..training.phases import Phase, Phases
 from . import mlx_lm, registry
 from .parsing import DEEPEST, parse
@@ -117,9 +117,8 @@ def from_config(config: Any, horizon: Horizon | None = None) -> ScheduledScalar 
         >>> from_config({"name": "cosine_decay", "arguments": [0.1, 500]}, Horizon(1000))
         Sequence(schedules=(CosineAnnealing(start=0.1), Constant(value=0.0)), boundaries=(0.5,))
     """
-    if horizon is not None and not isinstance(horizon, Horizon):
-        way_out = "Write Horizon(total_steps)."
-        checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
+    if horizon is not None:
+        check_horizon(horizon)
     if isinstance(config, str):
         return parse(config)
     if isinstance(config, (int, float)) and not isinstance(config, bool):

@@ -1,10 +1,12 @@
-"""Reading plain data from JSON, TOML and YAML files."""
+"""Reading plain data from JSON, TOML and YAML files, and replacing files."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,17 @@ def read(path: Path) -> Any:
     text = content.decode("utf-8")
     readers: dict[str, Callable[[str], Any]] = {".json": json.loads, ".toml": _toml}
     return readers.get(path.suffix, _yaml)(text)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file, which replaces ``path`` if no error occurs."""
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _yaml(text: str) -> Any:

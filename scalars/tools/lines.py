@@ -15,7 +15,7 @@ from ..schedules.composition import Sequence as Joined
 from ..schedules.composition import Warmup, WarmupStableDecay
 from ..schedules.cyclic import OneCycle
 from ..sketch import Line, Point, extent, polylines, written
-from ..training.horizon import Horizon
+from ..training.horizon import Horizon, check_horizon
 from ..training.phases import Phases
 
 UNITS = ("steps", "epochs", "fraction")
@@ -122,9 +122,8 @@ def named_scalars(scalars: Any) -> dict[str, ScheduledScalar]:
 
 def x_axis(horizon: Horizon | None, unit: str | None) -> tuple[float, str]:
     """Return the length of a run in a unit, and the label of the x axis."""
-    if horizon is not None and not isinstance(horizon, Horizon):
-        way_out = "Write Horizon(total_steps)."
-        checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
+    if horizon is not None:
+        check_horizon(horizon)
     per_epoch = None if horizon is None else horizon.steps_per_epoch
     if unit is None:
         unit = "fraction" if horizon is None else "steps" if per_epoch is None else "epochs"

@@ -12,8 +12,6 @@ from ..schedules.composition import Sequence, Truncated
 from ..schedules.stepwise import StepDecay
 from ..training.horizon import Horizon
 
-Part = ScheduledScalar | float
-
 
 def _over(steps: float, remaining: int, schedule: ScheduledScalar, end: float) -> list[Any]:
     """Return (part, steps) pairs: a schedule over ``steps``, then its end; cut to what remains."""

@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 import mlx.core as mx
 
 from .. import checks
-from ..training.group import ScalarGroup
+from ..training.group import ScalarGroup, check_group
+from .files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,9 +75,7 @@ class Recorder:
         self._group = group
         self._stop: Callable[[], None] | None = None
         if group is not None:
-            if not isinstance(group, ScalarGroup):
-                way_out = "Pass what attach returned, or ScalarGroup(lr=lr)."
-                checks.fail("group", "a ScalarGroup", group, way_out, wrong_type=True)
+            check_group(group)
             self._refuse_columns(group)
             self._stop = group.subscribe(self)
 
@@ -177,7 +176,7 @@ class Recorder:
         """
         import csv
 
-        with replacing(path) as file:
+        with writing(path) as file:
             writer = csv.DictWriter(file, self._names() or ["step", "progress"])
             writer.writeheader()
             writer.writerows(self._rows)
@@ -187,7 +186,7 @@ class Recorder:
 
         An existing file is replaced only after all rows are written.
         """
-        with replacing(path) as file:
+        with writing(path) as file:
             for row in self._rows:
                 plain = {key: x if math.isfinite(x) else None for key, x in row.items()}
                 file.write(json.dumps(plain) + "\n")
@@ -197,7 +196,7 @@ class Recorder:
 
         An existing file is replaced only after all rows are written.
         """
-        with replacing(path) as file:
+        with writing(path) as file:
             json.dump(self.state_dict(), file)
 
     def load(self, path: str | Path) -> Recorder:
@@ -326,7 +325,7 @@ def of_rank(path: str | Path) -> Path:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[IO[str]]:
+def writing(path: str | Path) -> Iterator[IO[str]]:
     """Open a temporary file that replaces ``path`` if no error occurs.
 
     Only rank 0 writes a file whose name does not contain ``{rank}``.
@@ -336,13 +335,8 @@ def replacing(path: str | Path) -> Iterator[IO[str]]:
         with Path(os.devnull).open("w", encoding="utf-8") as nothing:
             yield nothing
         return
-    part = Path(f"{target}.{os.getpid()}.part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            yield file
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(target) as part, part.open("w", newline="", encoding="utf-8") as file:
+        yield file
 
 
 def _number(name: str, value: Any) -> float:

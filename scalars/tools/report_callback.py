@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any
 
 from .. import checks
-from ..training.group import ScalarGroup
+from ..training.group import ScalarGroup, check_group
 from .recording import Recorder
 
 
@@ -52,9 +52,7 @@ class ReportCallback:
         recorder: Recorder | None = None,
         wrapped_callback: Any = None,
     ) -> None:
-        if not isinstance(group, ScalarGroup):
-            way_out = "Pass what attach returned, or ScalarGroup(lr=lr)."
-            checks.fail("group", "a ScalarGroup", group, way_out, wrong_type=True)
+        check_group(group)
         if recorder is not None and not isinstance(recorder, Recorder):
             way_out = "Write Recorder(group)."
             checks.fail("recorder", "a Recorder", recorder, way_out, wrong_type=True)

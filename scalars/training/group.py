@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from .. import checks, sketch
 from ..number.scalar import Expression, ScheduledScalar, View
 from ..number.together import hold_all, leaves_of, load_all, observe_all, progress_of, update_all
-from .horizon import Horizon
+from .horizon import Horizon, check_horizon
 
 T = TypeVar("T")
 Callback = Callable[[float, dict[str, float]], object]
@@ -199,7 +199,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return self.changed()
 
     def _check_expressions(self) -> None:
-        """Raise ``ValueError`` if an expression has no finite value, as something is held."""
+        """Raise ``ValueError`` if a held value gives an expression no finite value."""
         for scalar in self._scalars.values():
             held = any(leaf.held is not None for leaf in scalar.leaves)
             if held and isinstance(scalar, Expression) and not _is_uncertain(scalar):
@@ -333,9 +333,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             c 0.5
             d 0.25
         """
-        if not isinstance(horizon, Horizon):
-            way_out = "Write Horizon(total_steps)."
-            checks.fail("horizon", "a Horizon", horizon, way_out, wrong_type=True)
+        check_horizon(horizon)
         if not isinstance(items, Iterable):
             checks.fail("items", "iterable", items, "Pass an iterable of batches.", wrong_type=True)
         if checks.count("start", start, least=0) >= horizon.total_steps:
@@ -429,6 +427,13 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         scalars = self._scalars.items()
         load_all(one for name, scalar in scalars for one in scalar.loadable(state[name]))
         return self
+
+
+def check_group(value: Any) -> None:
+    """Raise ``TypeError`` if an argument ``group`` is no ``ScalarGroup``."""
+    if not isinstance(value, ScalarGroup):
+        way_out = "Pass what attach returned, or ScalarGroup(lr=lr)."
+        checks.fail("group", "a ScalarGroup", value, way_out, wrong_type=True)
 
 
 def _is_uncertain(scalar: ScheduledScalar) -> bool:

@@ -233,6 +233,13 @@ class Horizon:
         return *self.past, (at_step, self.progress(at_step))
 
 
+def check_horizon(value: Any) -> None:
+    """Raise ``TypeError`` if an argument ``horizon`` is no ``Horizon``."""
+    if not isinstance(value, Horizon):
+        way_out = "Write Horizon(total_steps)."
+        checks.fail("horizon", "a Horizon", value, way_out, wrong_type=True)
+
+
 def _pair(name: str, value: Any) -> tuple[int, float]:
     """Check that ``value`` is a step and the progress there."""
     if len(checks.sequence(name, value)) != 2:

@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from .. import checks
 from ..number.together import Loadable, load_all
-from .group import ScalarGroup
+from .group import ScalarGroup, check_group
 
 NAMED = 10
 """The largest number of differing names that an error lists."""
@@ -134,9 +134,7 @@ def sync_ranks(group: ScalarGroup, model: Any = None, optimizer: Any = None) -> 
 
 
 def _check_types(group: Any, model: Any, optimizer: Any) -> None:
-    if not isinstance(group, ScalarGroup):
-        way_out = "Pass what attach returned, or ScalarGroup(lr=lr)."
-        checks.fail("group", "a ScalarGroup", group, way_out, wrong_type=True)
+    check_group(group)
     if model is not None and not isinstance(model, nn.Module):
         way_out = "Call sync_ranks(group, model, optimizer)."
         checks.fail("model", "an mlx.nn.Module", model, way_out, wrong_type=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ... import checks
 from ...optimizers.attached import AttachedOptimizer
 from ...training.group import ScalarGroup
+from ..files import replacing
 from ..randomness import random_seed
 from ..recording import Recorder
 
@@ -168,18 +168,8 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def write(path: Path, arrays: dict[str, mx.array], metadata: dict[str, str] | None = None) -> None:
     """Write arrays to a file, which is replaced only when all are written."""
-    save: Callable[[Path], None] = lambda part: mx.save_safetensors(str(part), arrays, metadata)  # noqa: E731
-    replace(path, save)
-
-
-def replace(path: Path, save: Callable[[Path], None]) -> None:
-    """Write a temporary file that replaces ``path`` if no error occurs."""
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        save(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part:
+        mx.save_safetensors(str(part), arrays, metadata)
 
 
 def _flat(tree: Any) -> dict[str, mx.array]:

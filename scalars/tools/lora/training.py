@@ -15,11 +15,12 @@ from mlx.utils import tree_flatten
 from ... import checks
 from ...optimizers.attach import attach
 from ...optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from ..files import replacing
 from ..recording import Recorder
 from ..report_callback import ReportCallback
 from .numbers import Numbers
 from .parts import Iterations, StandIn, replaced
-from .saved import Order, Run, Saved, replace, write
+from .saved import Order, Run, Saved, write
 from .showing import write_record
 
 SCHEDULE_FREE = {"schedule_free_adamw": ScheduleFreeAdamW, "schedule_free_sgd": ScheduleFreeSGD}
@@ -163,7 +164,8 @@ class Training:
         if not self.first:
             return
         if self.numbers.in_layers:
-            replace(self.folder / "adapter_config.json", lambda part: self.save_config({}, part))
+            with replacing(self.folder / "adapter_config.json") as part:
+                self.save_config({}, part)
         optimizer: Any = self.run_now.optimizer
         if self.name in SCHEDULE_FREE and optimizer.step.item():
             average: Any = tree_flatten(optimizer.eval_parameters(self.run_now.model))
