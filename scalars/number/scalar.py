@@ -583,7 +583,8 @@ class Leaf(ScheduledScalar):
 
     def prepare(self, progress: float) -> float:
         """Return the value at the next progress; raise if there is none, and change nothing."""
-        self._cell.refuse_update(self)
+        if self._cell.arrays:  # otherwise nothing captures the value
+            self._cell.refuse_update(self)
         at = progress if progress < 1.0 else 1.0
         value = self.value_at(at) if self.held is None else self.held
         return value if type(value) is float else float(value)
@@ -757,10 +758,7 @@ class Expression(ScheduledScalar):
     def leaves(self) -> tuple[Leaf, ...]:
         """The scalars that hold a progress, each once."""
         found: dict[int, Leaf] = {}
-        self._fold(
-            lambda scalar: found.update((id(leaf), leaf) for leaf in scalar.leaves),
-            lambda node, values: None,
-        )
+        self._fold(lambda s: found.update({id(x): x for x in s.leaves}), lambda node, x: None)
         return tuple(found.values())
 
     def value_at(self, progress: functions.P) -> functions.P:

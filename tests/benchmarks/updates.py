@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +20,12 @@ from scalars import (
     MultiStepDecay,
     OneCycle,
     Polynomial,
+    Repeat,
     ScalarGroup,
     ScheduledScalar,
+    Staircase,
     StepDecay,
+    Truncated,
     Warmup,
 )
 
@@ -76,10 +80,11 @@ def families_against_torch() -> None:
         import torch
     except ImportError:
         return
-    step, total = torch.optim.lr_scheduler, 1000
+    step, total = torch.optim.lr_scheduler, 10_000_000  # they do less after the last step
     pairs: list[tuple[ScheduledScalar, Any]] = [
         (Linear(1e-4, 1e-3), lambda o: step.LinearLR(o, 0.1, 1.0, total)),
         (Polynomial(1e-3, 0.0), lambda o: step.PolynomialLR(o, total, 2.0)),
+        (Polynomial(1e-3, 0.0, cycle=0.25), lambda o: step.PolynomialLR(o, total, 2.0)),
         (Exponential(1e-3, 1e-5), lambda o: step.ExponentialLR(o, 0.995)),
         (StepDecay(1e-3, 0.5, 0.1), lambda o: step.StepLR(o, 100, 0.5)),
         (MultiStepDecay(1e-3, 0.1, [0.5, 0.8]), lambda o: step.MultiStepLR(o, [500, 800])),
@@ -95,6 +100,17 @@ def families_against_torch() -> None:
             lambda o: step.SequentialLR(
                 o, [step.LinearLR(o, 0.1), step.CosineAnnealingLR(o, total)], [100]
             ),
+        ),
+    ]
+    # PyTorch has no such compositions: a function that its users would write, with its own cosine.
+    cosine = CosineAnnealing(1e-3)
+    half = lambda t: (1 + math.cos(math.pi * t / total)) / 2  # noqa: E731
+    pairs += [
+        (Truncated(cosine, 0.5), lambda o: step.LambdaLR(o, lambda t: half(t / 2))),
+        (Staircase(cosine, 0.1), lambda o: step.LambdaLR(o, lambda t: half(t // 1000 * 1000))),
+        (
+            Repeat(cosine, 4, decay=0.5),
+            lambda o: step.LambdaLR(o, lambda t: 0.5 ** (4 * t // total) * half(4 * t % total)),
         ),
     ]
     for scalar, make in pairs:
