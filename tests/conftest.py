@@ -8,6 +8,8 @@ import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
 
+from scalars.tools.registry import REGISTERED
+
 from . import compiler
 
 
@@ -45,8 +47,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> Iterator[None]:
-    """Seed MLX's random numbers."""
+def undisturbed() -> Iterator[None]:
+    """Seed MLX's random numbers, and forget afterwards what a test has registered."""
+    registered = dict(REGISTERED)
     mx.random.seed(0)
     yield
     mx.enable_compile()
+    REGISTERED.clear()
+    REGISTERED.update(registered)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from scalars import Linear, ScheduledScalar, add_arguments, from_arguments, register
-from scalars.tools.registry import REGISTERED
 
 
 def lr_of(flags: str) -> ScheduledScalar:
@@ -103,14 +102,11 @@ def test_the_users_own_schedules() -> None:
         return Linear(learning_rate, 0.0) * (decay_steps / max_steps)
 
     register("sawtooth", sawtooth)
-    try:
-        flags = "--lr_schedule sawtooth --learning_rate 2 --max_steps 200"
-        assert lr_of(flags).at(0.5) == 0.25
-        assert lr_of(f"{flags} --decay_steps 100").at(0.5) == 0.5
-        with pytest.raises(ValueError, match="--max_steps must be given for sawtooth"):
-            lr_of("--lr_schedule sawtooth")
-    finally:
-        REGISTERED.clear()
+    flags = "--lr_schedule sawtooth --learning_rate 2 --max_steps 200"
+    assert lr_of(flags).at(0.5) == 0.25
+    assert lr_of(f"{flags} --decay_steps 100").at(0.5) == 0.5
+    with pytest.raises(ValueError, match="--max_steps must be given for sawtooth"):
+        lr_of("--lr_schedule sawtooth")
 
 
 def test_a_stopped_run_goes_on_where_it_was() -> None:

@@ -55,7 +55,6 @@ from scalars import (
     tanh,
 )
 from scalars.optimizers.riding import bits_of
-from scalars.tools import registry
 
 from .cases import CASES, Case
 from .helpers import reloaded
@@ -846,7 +845,6 @@ def test_every_public_name_with_wrong_values(call: Any) -> None:
         with contextlib.suppress(ValueError, TypeError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             call(*given)
-    registry.REGISTERED.pop("lr", None)
     pyplot.close("all")
 
 

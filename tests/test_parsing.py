@@ -175,12 +175,10 @@ class Bump(Schedule):
 
 
 @pytest.fixture
-def registered() -> Any:
+def registered() -> None:
     register("Bump", Bump)
     register("halves", lambda peak=1.0: Linear(peak, peak / 2))
     register("wrong", lambda: "text")
-    yield
-    REGISTERED.clear()
 
 
 @pytest.mark.usefixtures("registered")
