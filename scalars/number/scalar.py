@@ -116,7 +116,7 @@ class ScheduledScalar(Conversions):
     # The interface of subclasses ----------------------------------------------
 
     own_dtype: mx.Dtype | None = None
-    """The dtype of a view; ``None`` in other scalars."""
+    """The dtype of a view, and of an expression with a view in it; ``None`` in other scalars."""
     _size = 0
     """The number of operations in an expression; a part that is used twice counts twice."""
     _last: tuple[float | None, Any] = (None, None)
@@ -711,7 +711,11 @@ class Expression(ScheduledScalar):
         self.operands: tuple[Any, ...] = tuple(
             [x if type(x) in HOST and -LARGE < x < LARGE else _operand(x) for x in operands]
         )
-        self._size = 1 + sum([x._size for x in self.operands if type(x) not in HOST])
+        self._size = 1
+        for x in self.operands:
+            if type(x) not in HOST:
+                self._size += x._size
+                self.own_dtype = self.own_dtype or x.own_dtype
         if operation.partial:
             self._refuse_infinite()
 
@@ -742,17 +746,6 @@ class Expression(ScheduledScalar):
 
         steady: bool = self._fold(lambda scalar: (scalar.steady, scalar.bounds), of_node)[0]
         return steady
-
-    @cached_property
-    def own_dtype(self) -> mx.Dtype | None:  # type: ignore[override] # of a view among the operands
-        """The dtype of a view among the operands."""
-
-        def of_node(node: Expression, of_operands: list[Any]) -> mx.Dtype | None:
-            known: mx.Dtype | None = vars(node).get("own_dtype")
-            return known or next((x for x in of_operands if isinstance(x, mx.Dtype)), None)
-
-        found: mx.Dtype | None = self._fold(lambda scalar: scalar.own_dtype, of_node)
-        return found
 
     @cached_property
     def leaves(self) -> tuple[Leaf, ...]:
