@@ -143,6 +143,7 @@ def load(folder: Path, config: Mapping[str, Any]) -> Saved:
     try:
         loaded: Any = mx.load(str(path), return_metadata=True)
         arrays, metadata = loaded
+        _check_complete(path, arrays)
         run = json.loads(metadata["run"])
         trees: Any = tree_unflatten(list(arrays.items()))
         saved = Saved(trees["weights"], trees["optimizer"], run)
@@ -156,6 +157,15 @@ def load(folder: Path, config: Mapping[str, Any]) -> Saved:
             rule = f"{before.get(name)!r} as in the run that is resumed"
             checks.fail(name, rule, now.get(name), way_out)
     return saved
+
+
+def _check_complete(path: Path, arrays: Mapping[str, mx.array]) -> None:
+    """Check that a file is not cut short, where older versions of MLX read arbitrary numbers."""
+    with path.open("rb") as file:
+        header = 8 + int.from_bytes(file.read(8), "little")
+    expected, found = header + sum(x.nbytes for x in arrays.values()), path.stat().st_size
+    if found < expected:
+        raise ValueError(f"{found} of {expected} bytes")
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
