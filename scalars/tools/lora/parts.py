@@ -49,7 +49,7 @@ PARAMETERS = {
     "iterate_batches": ("loop",),
     "evaluate": ("model",),
 }
-VERSIONS = "mlx-lm 0.28 to 0.32"
+VERSIONS = "mlx-lm 0.28.4 to 0.32"
 
 
 def mlx_lm_parts() -> tuple[Any, Any]:
