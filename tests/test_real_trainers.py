@@ -26,7 +26,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from scalars import CosineAnnealing, Horizon, Linear, Warmup, attach
 
 from .helpers import assert_same, largest_difference
-from .test_mlx_lm import Rates, data, model_of
+from .test_mlx_lm import Rates, data, model_of, validation_data
 
 pytestmark = pytest.mark.slow
 ITERATIONS = 12
@@ -93,7 +93,7 @@ def run(folder: Path, model: Any, optimizer: Any, batches: Any, **options: Any) 
         model,
         optimizer,
         data(),
-        data()[:12] if "val_batches" in options else None,
+        validation_data(),
         args,
         iterate_batches=batches,
         training_callback=rates,
@@ -180,8 +180,8 @@ def eager_by_hand(driver: str, options: dict[str, Any]) -> Any:
     kept, done = None, 0
     model.train()
     for i, batch in zip(range(ITERATIONS), iterate_batches(data(), 4, 2048, loop=True)):
-        if "val_batches" in options and (i in (0, ITERATIONS - 1) or (i + 1) % 3 == 0):
-            list(zip(range(2), iterate_batches(data()[:12], 4, 2048)))  # draws the order
+        if i in (0, ITERATIONS - 1) or (i + 1) % options.get("steps_per_eval", 200) == 0:
+            next(iterate_batches(validation_data(), 4, 2048))  # draws the order
         progress = i / ITERATIONS if driver == "loop" else done / len(updates)
         optimizer.learning_rate = RATE.at(min(progress, 1.0))
         optimizer.weight_decay = DECAY.at(min(progress, 1.0))
