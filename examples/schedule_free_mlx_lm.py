@@ -34,10 +34,14 @@ def main(parts: int, steps: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "adapters.safetensors"
         args = TrainingArgs(
-            batch_size=8, iters=steps, steps_per_report=10 * steps, adapter_file=str(file)
+            batch_size=8,
+            iters=steps,
+            val_batches=1,
+            steps_per_report=10 * steps,
+            adapter_file=str(file),
         )
         for _ in range(parts):
-            train(model, optimizer, texts, args=args, training_callback=TrainingCallback())
+            train(model, optimizer, texts, held_out, args, training_callback=TrainingCallback())
             at_y = evaluate(model, held_out, batch_size=8, num_batches=-1)
             optimizer.eval(model)
             at_x = evaluate(model, held_out, batch_size=8, num_batches=-1)
