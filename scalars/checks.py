@@ -13,6 +13,8 @@ from functools import partial
 from numbers import Real as AnyReal
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias, Union
 
+from . import words
+
 if TYPE_CHECKING:
     import mlx.core as mx
 
@@ -205,10 +207,17 @@ def keys(name: str, value: Any, expected: Collection[str], optional: Collection[
         fail(name, rule, sorted(map(str, value)), way_out)
 
 
+def new_progress(value: Any) -> float:
+    """Check a progress that is to be set, and warn if it looks like a number of steps."""
+    if type(value) is float and 0.0 <= value < 2.0:
+        return value
+    if (number := progress(value)) >= 2:
+        words.warn(words.STEPS)
+    return number
+
+
 def progress(value: Any) -> float:
     """Check that a progress is a finite real number of at least 0."""
-    if type(value) is float and 0.0 <= value < math.inf:
-        return value
     name, rule = "progress", "a finite real number of at least 0"
     way_out = "Pass step / total_steps, or use Horizon(total_steps).progress(step)."
     value = _item(name, value, "update()")

@@ -5,6 +5,9 @@ import warnings
 
 PACKAGE = __name__.partition(".")[0]
 
+UPDATES_UNTIL_IDLE = 30
+"""Updates of an optimizer after which a scalar must have been updated itself."""
+
 FROZEN = """\
 {name} was last read while a function was being traced, and has been updated {updates} \
 times since then: the compiled function keeps its first value forever. \
@@ -16,6 +19,11 @@ BLIND = """\
 that does not capture its state: the rate would never change. Either \
 attach(optimizer) before compiling and capture optimizer.state, or capture \
 scalar.state: mx.compile(step, inputs=[..., scalar.state])."""
+
+IDLE = """\
+{name} was called {calls} times as a learning rate but never updated: it still has the value of \
+progress 0. Call update(step / total) before each step, pass the optimizer lr.by_step(total), or \
+call attach(optimizer, horizon=Horizon(total)), after which it follows the optimizer's step."""
 
 NO_FLOAT = """\
 {name} has no float value while mx.compile traces a function that captures its state: \

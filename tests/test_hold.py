@@ -192,7 +192,7 @@ def test_the_state_of_an_optimizer_holds_it(by_step: bool) -> None:
         (TypeError, "this argument is constant", lambda g: g["lr"].hold(Linear(0, 1))),
         (ValueError, "one of 'lr', 'wd', 'half', 'scale', got 'rate'", lambda g: g.hold(rate=1.0)),
         (ValueError, "wd must be a finite real", lambda g: g.hold(lr=0.5, wd=float("inf"))),
-        (ValueError, "Hold the schedules in the", lambda g: g.hold(lr=0.5, half=0.1)),
+        (ValueError, r"Call hold\(\) of the schedules in the", lambda g: g.hold(lr=0.5, half=0.1)),
         (ValueError, "one of 'lr'", lambda g: g.release("lr", "rate")),
     ],
 )

@@ -47,10 +47,12 @@ from scalars import (
     cos,
     find_learning_rate,
     floor,
+    from_name,
     minimum,
     no_decay,
     plot,
     recompute_batch_norm,
+    register,
     sin,
     tanh,
 )
@@ -704,6 +706,20 @@ def test_a_function_may_give_a_number_of_numpy(function: Any) -> None:
     assert optimizer.apply_gradients({"w": X}, {"w": X})["w"].tolist() == [0.5, 1.0]
 
 
+class Branching(Schedule):
+    start: float
+
+    def value_at(self, progress: Any) -> Any:
+        return 1.0 if progress < self.start else 2.0
+
+
+class OfMath(Schedule):
+    start: float
+
+    def value_at(self, progress: Any) -> Any:
+        return self.start * math.exp(progress)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -716,6 +732,17 @@ def test_a_function_may_give_a_number_of_numpy(function: Any) -> None:
         (lambda: no_decay("w", 3), TypeError, "array must be a parameter, an mx.array, got 3"),
         (lambda: np.add(1.0, 1.0, out=Linear(0, 1)), TypeError, "out|return arrays must be of"),
         (lambda: delattr(Linear(0, 1), "start"), AttributeError, "cannot delete start of Linear"),
+        (
+            lambda: attach(optim.SGD(Linear(0, 1)), Horizon(9)),
+            TypeError,
+            "attach.optimizer, horizo",
+        ),
+        (lambda: ScalarGroup(s=Linear(0, 1)).hold(0.1), TypeError, "values must be a mapping"),
+        (lambda: Horizon(100).fraction(0.1), ValueError, "steps must be 0, or at least 1, got 0.1"),
+        (lambda: from_name("cosine", 1.0, 100, 0.1), ValueError, "steps must be 0, or at least 1"),
+        (lambda: register("cosine", Linear), ValueError, "name must be unused, got 'cosine'"),
+        (lambda: Branching(1.0).at(np.ones(2)), TypeError, r"Branching\(start=1.0\) at an array"),
+        (lambda: OfMath(1.0).at(mx.ones(2)), TypeError, "Write scalars.exp for math.exp"),
     ],
 )
 def test_errors_name_the_argument(call: Any, error: type[Exception], message: str) -> None:

@@ -120,6 +120,7 @@ class ScheduledScalar(Conversions):
     _size = 0
     """The number of operations in an expression; a part that is used twice counts twice."""
     _last: tuple[float | None, Any] = (None, None)
+    _calls = 0
 
     @property
     @abstractmethod
@@ -248,7 +249,7 @@ class ScheduledScalar(Conversions):
 
     def _to_hold(self, verb: str) -> Leaf:
         """Return the leaf whose value ``hold`` or ``release`` changes."""
-        way_out = f"{verb.capitalize()} the schedules in the expression."
+        way_out = f"Call {verb}() of the schedules in the expression."
         return checks.fail(f"the scalar of {verb}()", "a schedule", self, way_out)
 
     @overload
@@ -445,6 +446,9 @@ class ScheduledScalar(Conversions):
                 if any(leaf.changes for leaf in frozen):
                     raise ValueError(words.BLIND.format(name=repr(self)))
                 return mx.array(float(self))  # mx.compile cannot return an array from outside
+            calls = self.__dict__["_calls"] = self._calls + 1
+            if calls == words.UPDATES_UNTIL_IDLE and any(leaf.idle for leaf in frozen):
+                words.warn(words.IDLE.format(name=repr(self), calls=calls))
         return self.array
 
     def _beside(self, array: mx.array) -> float | mx.array:
@@ -570,10 +574,8 @@ class Leaf(ScheduledScalar):
 
     def update(self: LeafSelf, progress: float) -> LeafSelf:
         """Set the progress: see ``ScheduledScalar.update``."""
-        progress = checks.progress(progress)
+        progress = checks.new_progress(progress)
         value = self.prepare(progress)
-        if progress >= 2.0:
-            words.warn(words.STEPS)
         try:
             self._cell.set(self, progress, value)
         except BaseException:  # complete the update after an interrupt or a warning as an error
@@ -633,6 +635,12 @@ class Leaf(ScheduledScalar):
     def changes(self) -> bool:
         """Whether the value may change during the run."""
         return not self.monotone or self.extent[0] != self.extent[1]
+
+    @property
+    def idle(self) -> bool:
+        """Whether the value depends on the progress, which was never set, and is not held."""
+        waits = self._cell.fresh and self.held is None and not self.on_device
+        return waits and len({self.value_at(knot) for knot in self.knots}) > 1
 
     @property
     def state(self) -> dict[str, Any]:

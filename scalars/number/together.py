@@ -20,10 +20,8 @@ def leaves_of(scalars: Iterable[Any]) -> tuple[Any, ...]:
 
 def update_all(leaves: Iterable[Any], progress: float) -> None:
     """Update every leaf, or none if one of them fails."""
-    progress = checks.progress(progress)
+    progress = checks.new_progress(progress)
     values = [(leaf, progress, leaf.prepare(progress)) for leaf in leaves]
-    if progress >= 2.0:
-        words.warn(words.STEPS)
     try:
         _set_all(values)
     except BaseException:  # complete the update after an interrupt or a warning as an error

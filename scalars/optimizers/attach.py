@@ -171,7 +171,7 @@ def _check_types(optimizer: Any, model: Any, horizon: Any) -> None:
         way_out = "Pass an optimizer such as optim.AdamW(lr)."
         checks.fail("optimizer", "an MLX optimizer", optimizer, way_out, wrong_type=True)
     if model is not None and not isinstance(model, nn.Module):
-        way_out = "Pass the scalars of a loss by name: attach(optimizer, aux=aux)."
+        way_out = "Name what is no model: attach(optimizer, horizon=horizon, aux=aux)."
         checks.fail("model", "an mlx.nn.Module", model, way_out, wrong_type=True)
     if horizon is not None:
         check_horizon(horizon)

@@ -39,6 +39,7 @@ class AttachedOptimizer(Optimizer):
 
     def update(self, model: nn.Module, gradients: Any) -> None:
         """Update a model, and call the callbacks only after it, as one of them may fail."""
+        self._attachment.check_layers(model)
         with self._as_one():
             super().update(model, gradients)
 
@@ -70,16 +71,19 @@ class AttachedOptimizer(Optimizer):
     @property
     def state(self) -> Any:
         """The state of the optimizer, which includes the scalars."""
+        self._attachment.notice_idle()
         return super().state
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         inherited: Any = super(AttachedOptimizer, type(self)).state
-        link = self._attachment
+        link, captured = self._attachment, self._state
         if self is link.carrier:
             load_all(link.loadables(state))
-            state[KEY] = self._state[KEY]
+            state = {**state, KEY: captured[KEY]}
         inherited.fset(self, state)
+        if self._state is state:
+            self._state = _put(state, captured)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Raise ``TypeError``: the scalars of a copy would not be linked to its state."""
@@ -87,6 +91,23 @@ class AttachedOptimizer(Optimizer):
             "an optimizer with scalars attached cannot be copied or pickled. Call "
             "detach(optimizer) first, or save optimizer.state."
         )
+
+
+def _put(new: Any, captured: Any) -> Any:
+    """Put a tree into the containers of another one, so that compiled functions see it.
+
+    Keys keep their order, by which MLX before 0.32 identifies the arrays of a captured dict.
+    """
+    if isinstance(new, dict) and isinstance(captured, dict):
+        for key in [key for key in captured if key not in new]:
+            del captured[key]
+        captured.update({key: _put(value, captured.get(key)) for key, value in new.items()})
+        return captured
+    if isinstance(new, list) and isinstance(captured, list):
+        before = [*captured, *new[len(captured) :]]
+        captured[:] = [_put(value, old) for value, old in zip(new, before, strict=False)]
+        return captured
+    return new
 
 
 def become_attached(member: Any, attachment: Any) -> None:

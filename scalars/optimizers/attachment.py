@@ -25,16 +25,14 @@ from ..number.together import Loadable, load_all
 from ..table import length
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
-from ..words import warn
+from ..words import UPDATES_UNTIL_IDLE, warn
 from . import words
 from .attached import KEY, become_attached, become_plain, refuse_parameter
-from .discover import members
-from .precision import LayerViews
+from .discover import in_model, members
+from .precision import LayerViews, check_probabilities
 from .riding import Rider, keyed
 from .steps import Steps
 from .twin import Numbers, Twin
-
-UPDATES_UNTIL_WARNING = 30
 
 
 class Attachment:
@@ -57,6 +55,7 @@ class Attachment:
         self.steps = Steps(self._step, horizon)
         self.entries: dict[str, Any] = {}
         self._updates = 0
+        self._watching = horizon is None
         self.updating_model = False
         """Whether the callbacks are called only after the model is updated."""
         steps = None if horizon is None else self.steps
@@ -71,6 +70,8 @@ class Attachment:
             refuse_parameter()
         if self.horizon is not None:
             length("total_steps of horizon", self.horizon.total_steps)
+        if self.model is not None:
+            check_probabilities(self.model)
         known = [] if before is None else [rider.leaf for rider in before.riders.values()]
         for name, rider in self.riders.items():
             other = all(rider.leaf is not leaf for leaf in known)
@@ -91,16 +92,14 @@ class Attachment:
         """Raise ``ValueError`` if the optimizer has made steps without updates of the scalars."""
         if not (step := self.carrier.step.item()):
             return
-        if fresh := self._never_updated():
+        leaves = {name: rider.leaf for name, rider in self.riders.items()}
+        fresh = [n for n, x in leaves.items() if x._cell.fresh and x.changes and not x.on_device]
+        if fresh:
             rule = f"updated to the progress of the run, as the optimizer has made {step} steps"
             way_out = (
                 "Load a state that was saved with the scalars, or call update(progress) first."
             )
             checks.fail(", ".join(fresh), rule, "progress 0.0", way_out)
-
-    def _never_updated(self) -> list[str]:
-        leaves = {name: rider.leaf for name, rider in self.riders.items()}
-        return [n for n, x in leaves.items() if x._cell.fresh and x.changes and not x.on_device]
 
     def prepare(self, loadables: list[Loadable]) -> None:
         """Load the scalars and compute the tables: everything that may fail before linking."""
@@ -220,10 +219,11 @@ class Attachment:
             twin.hand_over()
         if not traced:
             self.steps.count(done + 1 if isinstance(done, int) else None)
+            self._updates += 1
             if driven:
                 self._stepped()
-            else:
-                self._warn_if_idle()
+            elif self._updates == UPDATES_UNTIL_IDLE:
+                self._warn_if_idle(self._updates)
         return updated
 
     def _stepped(self) -> None:
@@ -234,12 +234,46 @@ class Attachment:
         if not self.updating_model:
             self.group.notify()
 
-    def _warn_if_idle(self) -> None:
-        """Warn if the scalars were never updated during the first eager updates."""
-        self._updates += 1
-        if self._updates == UPDATES_UNTIL_WARNING and (idle := self._never_updated()):
+    def check_layers(self, model: nn.Module) -> None:
+        """Refuse scalars in the layers of an updated model that would never change.
+
+        Raises:
+            ValueError: The update is compiled and captures the optimizer, but not such a scalar.
+        """
+        traced = self.steps.traced
+        if not traced and self._updates != UPDATES_UNTIL_IDLE:
+            return
+        known = {id(rider.leaf) for rider in self.riders.values()}
+        others = {n: x for n, x in in_model(model) if id(x) not in known}
+        if traced:
+            frozen = [n for n, x in others.items() if x.changes and not x._cell.is_traced()]
+            if frozen:
+                raise ValueError(words.BLIND_LAYERS.format(names=", ".join(frozen)))
+        elif idle := [n for n, x in others.items() if x.idle]:
             names = ", ".join(idle)
-            warn(words.NEVER_UPDATED.format(names=names, updates=self._updates))
+            warn(words.IDLE_LAYERS.format(names=names, updates=self._updates))
+
+    def notice_idle(self) -> None:
+        """Warn if compiled updates were made, but the scalars were never updated."""
+        if not self._watching:
+            return
+        if not any(rider.leaf._cell.fresh for rider in self.riders.values()):
+            self._watching = False
+        elif (made := self._made()) >= UPDATES_UNTIL_IDLE:
+            self._warn_if_idle(made)
+
+    def _made(self) -> int:
+        """Return how many updates the optimizer has made, or 0 while the step is a placeholder."""
+        step: Any = self.carrier._state.get("step")
+        try:
+            return int(step.item())
+        except (AttributeError, ValueError, IndexError, RuntimeError):
+            return 0
+
+    def _warn_if_idle(self, updates: int) -> None:
+        self._watching = False
+        if idle := [name for name, rider in self.riders.items() if rider.leaf.idle]:
+            warn(words.NEVER_UPDATED.format(names=", ".join(idle), updates=updates))
 
 
 def _is_traced(tree: Any) -> bool:

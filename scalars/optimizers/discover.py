@@ -8,7 +8,7 @@ from typing import Any
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
-from ..number.scalar import ScheduledScalar
+from ..number.scalar import Leaf, ScheduledScalar
 from ..training.group import ScalarGroup
 from ..training.phases import Phases
 
@@ -97,7 +97,7 @@ def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
         yield from in_optimizer(member, f"{prefix}{name}.")
 
 
-def in_model(model: nn.Module | None) -> Found:
+def in_model(model: nn.Module | None) -> Iterable[tuple[str, Leaf]]:
     """Yield the scalars in the modules of a model by name, and the leaves of expressions."""
     modules: Any = model.named_modules() if model is not None else ()  # type: ignore[no-untyped-call]
     for path, module in modules:

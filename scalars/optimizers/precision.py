@@ -10,11 +10,25 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from .. import checks
 from ..number.scalar import ScheduledScalar, View
 from .discover import replaced, within
 
 PROBABILITIES = {"_p_1": (nn.Dropout, nn.Dropout2d, nn.Dropout3d)}
 """Probabilities, which MLX needs in float32; results computed from them have the dtype."""
+
+
+def check_probabilities(model: nn.Module) -> None:
+    """Check that the scheduled dropout rates of a model are in [0, 1) during the whole run."""
+    for path, module in model.named_modules():  # type: ignore[no-untyped-call]
+        for key, kinds in PROBABILITIES.items():
+            kept = vars(module).get(key) if isinstance(module, kinds) else None
+            if isinstance(kept, ScheduledScalar):
+                rates = 1 - kept.extent[1], 1 - kept.extent[0]
+                if not 0 <= rates[0] <= rates[1] < 1:
+                    way_out = "Choose a schedule whose values are in this range."
+                    name = f"the range of p in {path or 'the layer'}"
+                    checks.fail(name, "from 0 to below 1", rates, way_out)
 
 
 class LayerView(View):

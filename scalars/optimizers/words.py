@@ -18,6 +18,16 @@ and still have the values of progress 0. Call group.update(step / total) before 
 where group is what attach returned, or let them follow the step of the optimizer: \
 attach(optimizer, horizon=Horizon(total))."""
 
+BLIND_LAYERS = """\
+{names}: these layers of the model hold scalars that a compiled update of the optimizer does not \
+capture, so that they would never change. Pass the model, attach(optimizer, model), before you \
+compile the function."""
+
+IDLE_LAYERS = """\
+{names}: the optimizer has made {updates} updates, but these scalars in the layers of the model \
+were never updated and still have the values of progress 0. Pass the model: \
+attach(optimizer, model)."""
+
 HALF_CAPTURED = """\
 A compiled function captures only a part of optimizer.state: the step without the scalars \
 that follow it, or the scalars without the step. Capture optimizer.state as a whole: \

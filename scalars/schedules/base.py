@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_type_hints
 
 from .. import checks
 from ..checks import Check
+from ..functions import HOST, P
 from ..number.cell import Cell
 from ..number.scalar import Leaf, ScheduledScalar
 from ..number.together import leaves_of, listeners_of
@@ -118,6 +119,17 @@ class Schedule(Leaf):
                 raise
             rule, way_out = "a number at progress 0", "Check the types of the arguments."
             return checks.fail(f"the value of {self!r}", rule, error, way_out, wrong_type=True)
+
+    def _over(self, progress: P) -> P:
+        try:
+            return super()._over(progress)
+        except (TypeError, ValueError) as error:
+            if isinstance(progress, HOST) or " must be " in str(error):
+                raise
+            rule = "computable, with operators and the functions of scalars"
+            way_out = "Write scalars.exp for math.exp, and scalars.functions.where for if."
+            name = f"{self!r} at an array of progresses"
+            return checks.fail(name, rule, error, way_out, wrong_type=True)
 
     def __repr__(self) -> str:
         """Return the call that makes this schedule, without arguments that have their default.

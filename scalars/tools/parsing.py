@@ -95,7 +95,10 @@ def _refused(node: ast.expr, _: int) -> Any:
     if isinstance(node, ast.Name) and node.id in registry.factories():
         way_out = f"Write {node.id}(...). Run 'scalars list' to see its arguments."
         checks.fail(f"the name{_at(node)}", "called with its arguments", node.id, way_out)
-    what = type(node.func if isinstance(node, ast.Call) else node).__name__
+    try:
+        what = ast.unparse(node)
+    except RecursionError:
+        what = type(node).__name__
     rule = "made of calls by name, numbers, texts, lists and arithmetic"
     return checks.fail(f"text{_at(node)}", rule, what, "Write it as repr(scalar) does.")
 

@@ -73,7 +73,9 @@ def register(name: str, factory: Factory) -> None:
         checks.fail("name", "a string", name, "Write register('name', factory).", wrong_type=True)
     if not name.isidentifier():
         checks.fail("name", "a Python identifier", name, "Use letters, digits and underscores.")
-    known = factories()
+    from .names import NAMES
+
+    known = {**NAMES, **factories()}
     if name in known and known[name] is not factory:
         checks.fail("name", "unused", name, "Choose another name.")
     if not callable(factory):

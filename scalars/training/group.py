@@ -184,7 +184,10 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             >>> group.held, group.release().snapshot()
             ({'lr': 0.2}, {'lr': 0.5, 'wd': 0.05})
         """
-        held = {**({} if values is None else values), **named}
+        if not isinstance(values, (Mapping, type(None))):
+            way_out = "Write hold(name=value)."
+            checks.fail("values", "a mapping from name to value", values, way_out, wrong_type=True)
+        held = {**(values or {}), **named}
         given = {
             self._named(name)._to_hold("hold"): checks.real(name, value)
             for name, value in held.items()

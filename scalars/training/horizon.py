@@ -156,11 +156,14 @@ class Horizon:
             epochs: Epochs, which are added to the steps. Default: ``0``.
 
         Raises:
-            ValueError: The sum is negative or longer than the run, or epochs are given
-                and the horizon has no ``steps_per_epoch``.
+            ValueError: ``steps`` is between 0 and 1, the sum is negative or longer than the run,
+                or epochs are given and the horizon has no ``steps_per_epoch``.
             TypeError: An argument is not a number.
         """
         total = checks.real("steps", steps)
+        if 0 < total < 1:
+            way_out = "Pass the number of steps, epochs=..., or use this fraction as it is."
+            checks.fail("steps", "0, or at least 1", steps, way_out)
         if checks.real("epochs", epochs):
             if self.steps_per_epoch is None:
                 name, rule = "steps_per_epoch of Horizon", "given to convert epochs"
