@@ -707,6 +707,8 @@ def test_a_function_may_give_a_number_of_numpy(function: Any) -> None:
 
 
 class Branching(Schedule):
+    """A user's schedule that cannot compute the values at an array."""
+
     start: float
 
     def value_at(self, progress: Any) -> Any:
@@ -714,6 +716,8 @@ class Branching(Schedule):
 
 
 class OfMath(Schedule):
+    """A user's schedule with a function of Python floats."""
+
     start: float
 
     def value_at(self, progress: Any) -> Any:
