@@ -6,7 +6,6 @@ A library is imported only when it is used, so that the others need not be insta
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -211,11 +210,6 @@ def fairseq2() -> tuple[Names, Values]:
     return names, by_setting(by_stepping)
 
 
-def source() -> tuple[Names, Values]:
-    """Formulas that are copied from the source of a library, as functions of the step t."""
-    return vars(math), by_formula
-
-
 def stepping(module: str) -> Library:
     return lambda: (vars(load(module)), by_setting(by_stepping))
 
@@ -244,10 +238,12 @@ LIBRARIES: dict[str, tuple[str, Library]] = {
     "Megatron": ("megatron-core", megatron),
     "fairseq2": ("fairseq2", fairseq2),
     "lightly": ("lightly", lambda: (vars(load("lightly.utils.scheduler")), by_formula)),
-    "OLMo": ("ai2-olmo", lambda: (vars(load("olmo.optim")), by_formula)),
     "OLMo-core": ("ai2-olmo-core", lambda: (vars(load("olmo_core.optim.scheduler")), by_formula)),
 }
 
 
 def version(package: str) -> str:
+    """Return the version of an installed package, or the commit of a repository."""
+    if package.startswith("commit "):
+        return package
     return importlib.metadata.version(package) if package else "read from source"

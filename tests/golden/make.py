@@ -2,7 +2,8 @@
 
 The rows are those of the table in ``scalars.schedules``. The arguments are the libraries to run,
 or "new" for the rows without values; the default is all. The values of other libraries are kept.
-Each library needs its package (see ``libraries.py``), whose version is recorded.
+Each library needs its package, or a checkout of its repository on the path (see
+``libraries.py``, ``trainers.py`` and ``scripts.py``), whose version or commit is recorded.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 
 from scalars.tools.peers import rows
 
-from . import write
-from .libraries import LIBRARIES, version
+from . import libraries, scripts, trainers, write
+
+LIBRARIES = {**libraries.LIBRARIES, **trainers.LIBRARIES, **scripts.LIBRARIES}
 
 FILE = Path(__file__).parent / "peers.json"
 # Prime totals, for which no boundary falls on a round fraction.
@@ -31,17 +33,17 @@ BEYOND = dict.fromkeys(
 )
 
 
-def main(libraries: list[str]) -> None:
+def main(chosen: list[str]) -> None:
     warnings.simplefilter("ignore")
     known = json.loads(FILE.read_text())
     values: dict[str, list[list[float]]] = {}
     for library, theirs, _ in rows():
         row = f"{library} | {theirs}"
-        if library not in libraries and row in known["values"]:
+        if library not in chosen and row in known["values"]:
             values[row] = known["values"][row]
             continue
         package, names_and_run = LIBRARIES[library]
-        known["versions"][library] = version(package)
+        known["versions"][library] = libraries.version(package)
         names, run = names_and_run()
         for parameters in PARAMETERS:
             steps = int(parameters["T"]) + BEYOND.get(library, 0)
