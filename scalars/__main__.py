@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from . import __version__, checks
 from .number.scalar import ScheduledScalar
-from .terminal import in_color
+from .terminal import code_lines, in_color
 from .tools import plotting, registry
 from .tools.chart import chart, print_text
 from .tools.config import from_config
@@ -245,7 +245,8 @@ def _from(given: Namespace) -> None:
         print("For T steps: s = first or highest rate, e = last rate, w = warm-up steps,")
         print("n = steps, g = factor, k = power")
     for library, theirs, here in found:
-        print(f"{library}: {theirs}\n    {here}")
+        print(code_lines(f"{library}: {theirs}", " " * 8, sys.stdout))
+        print(code_lines(f"    {here}", " " * 8, sys.stdout))
     for name in others:
         print(f"See help(scalars.{name}).")
 

@@ -1,10 +1,12 @@
-"""Output for terminals only: colors, and the progress of long computations."""
+"""Output for terminals only: colors, lines of its width, and the progress of long computations."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
+import textwrap
 import time
 from types import TracebackType
 from typing import Any
@@ -21,6 +23,35 @@ def in_color(stream: Any) -> bool:
 def _is_terminal(stream: Any) -> bool:
     """Return whether ``stream`` is a terminal that can overwrite a line."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def code_lines(code: str, indent: str, stream: Any) -> str:
+    """Return a line of code, wrapped to the width of the terminal that ``stream`` is.
+
+    It is broken after commas and before comments where possible, and ``indent`` begins the next
+    lines. For a file or a pipe it stays one line, which ``grep`` finds as a whole.
+    """
+    if not _is_terminal(stream):
+        return code
+    width = max(shutil.get_terminal_size().columns, 40)
+    kept = re.sub(r"(?<!,) (?!#)", "\xa0", code.strip())  # textwrap does not break at \xa0
+    first = code[: len(code) - len(code.lstrip())]
+    lines = []
+    for line in _fill(kept, width, first, indent):
+        begin = line[: len(line) - len(line.lstrip(" "))]
+        lines += _fill(line.strip(" ").replace("\xa0", " "), width, begin, indent)
+    return "\n".join(lines)
+
+
+def _fill(text: str, width: int, first: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class Progress:

@@ -21,6 +21,7 @@ import pytest
 import scalars
 from scalars import CosineAnnealing, Linear, Schedule, Warmup, parse, to_config
 from scalars.__main__ import main
+from scalars.tools.peers import rows
 
 
 def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -490,6 +491,23 @@ def test_no_color(
     assert ("\x1b" in text) is (no_color == "")
 
 
+def test_calls_of_other_libraries_are_wrapped_in_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    piped = run("from", "(", capsys=capsys)  # every row
+    assert f"\n{rows()[0][0]}: {rows()[0][1]}\n    {rows()[0][2]}\n" in piped
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    wrapped = run("from", "(", capsys=capsys)
+    assert max(map(len, piped.splitlines())) > 150
+    assert max(map(len, wrapped.splitlines())) == 80
+    assert wrapped.split() == piped.split()
+    assert "\n        # n batches per epoch\n    Staircase(Linear(s, s * g), n / T)" in wrapped
+    with_comma = [line for line in wrapped.splitlines() if line.endswith(",")]
+    assert len(with_comma) > 50  # broken between arguments
+
+
 def test_what_to_write_for_another_library(capsys: pytest.CaptureFixture[str]) -> None:
     header, more, *lines = run("from", "transformers get_wsd", capsys=capsys).splitlines()
     assert header.startswith("For T steps: ")
@@ -504,6 +522,11 @@ def test_what_to_write_for_another_library(capsys: pytest.CaptureFixture[str]) -
     assert len(run("from", "COSINE", "restart", capsys=capsys).splitlines()) > 10
     assert "Horizon(T, offset=1)" in run("from", "rex", capsys=capsys)
     assert run("from", "huggingface wsd", capsys=capsys).splitlines()[2] == lines[0]
+    for words, library in (("yolo", "ultralytics"), ("SB3", "Stable-Baselines3")):
+        assert f"\n{library}: " in run("from", words, capsys=capsys)
+    both = run("from", "tensorflow cosine", capsys=capsys)
+    assert "\nKeras: CosineDecay(" in both
+    assert "\nTensorFlow: tf.compat.v1.train.cosine_decay(" in both
     for words, name in (
         ("pytorch ReduceLROnPlateau", "ReduceOnPlateau"),
         ("keras earlystopping", "EarlyStopping"),

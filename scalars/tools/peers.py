@@ -6,7 +6,25 @@ from .. import checks
 from .registry import SCHEDULES
 
 Row = tuple[str, str, str]
-OTHER_NAMES = {"huggingface": "transformers", "hf": "transformers", "tensorflow": "keras"}
+# Words that also find a library.
+OTHER_NAMES = {
+    "transformers": "huggingface hf",
+    "diffusers": "huggingface hf",
+    "keras": "tensorflow",
+    "composer": "mosaicml",
+    "detectron2": "facebook",
+    "mmengine": "openmmlab",
+    "mmcv": "openmmlab",
+    "megatron": "nvidia",
+    "nemo": "nvidia",
+    "ultralytics": "yolo",
+    "stable-baselines3": "sb3 stable_baselines3",
+    "rllib": "ray",
+    "thinc": "spacy",
+    "levanter": "marin",
+    "parameterschedulers.jl": "flux julia",
+    "burn": "rust",
+}
 
 
 def rows() -> list[Row]:
@@ -28,7 +46,7 @@ def matching(words: str) -> tuple[list[Row], list[str]]:
     it names its sources: schedules that follow metrics are not in the table.
     """
     table = rows()
-    wanted = [OTHER_NAMES.get(word, word) for word in words.lower().split()]
+    wanted = words.lower().split()
     found = [row for row in table if _has(f"{row[0]} {row[1]}", wanted)]
     others: list[str] = []
     for name, made in () if found else SCHEDULES.items():
@@ -43,4 +61,6 @@ def matching(words: str) -> tuple[list[Row], list[str]]:
 
 
 def _has(text: str, words: list[str]) -> bool:
-    return all(word in text.lower() for word in words)
+    text = text.lower()
+    known = " ".join([text, *[others for name, others in OTHER_NAMES.items() if name in text]])
+    return all(word in known for word in words)
