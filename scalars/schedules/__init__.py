@@ -363,8 +363,9 @@ keeps the old value at a boundary and the latter changes one step early.
 
 Where a row has w - 1 or s / w, w is at least 1, or 2 for DINO: without a warm-up, take 0 and s
 instead. Levanter reads a warm-up of 1 as the fraction 1.0. ultralytics updates the rate once per
-epoch, of n steps. The rows of Burn and ParameterSchedulers.jl are compared with their formulas,
-those of all other libraries with the numbers that the libraries compute.
+epoch, of n steps. The rows of Burn and ParameterSchedulers.jl, and the warm-up of ultralytics, are
+compared with formulas read from their source; all other rows are compared with the values that
+the library computes.
 
 Schedules that depend on metrics are not in the table: PyTorch's ``ReduceLROnPlateau``,
 transformers' "greedy" and SpeechBrain's NewBob are ``ReduceOnPlateau``, ``Greedy`` and ``NewBob``

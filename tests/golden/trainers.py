@@ -1,7 +1,8 @@
 """How to run the schedules of libraries that keep them in a trainer or in its configuration.
 
 As in ``libraries.py``. Where a schedule reads a trainer or a configuration, it gets an object with
-only the fields that it reads. fairseq needs Python 3.10 or older.
+only the fields that it reads. fairseq needs Python 3.10 or older, and the module of AllenNLP's
+optimizers, which its schedules use for annotations only, needs transformers 4.20.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def ultralytics() -> tuple[Names, Values]:
                 first, last = given["warmup_momentum"], given["momentum"]
             else:
                 assert rate == opt.param_groups[0]["lr"]
-            # As in the loop of BaseTrainer._do_train.
+            # Read from the loop of BaseTrainer._do_train, which cannot be run alone.
             values.append(float(np.interp(step, [0, warmup], [first, last])) if warmup else last)
         return values
 
