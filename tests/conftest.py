@@ -1,6 +1,7 @@
 """The state in which every test starts."""
 
 import os
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,10 +41,10 @@ def warm_mlx() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a tiny language model in a folder, as mlx-lm loads it."""
-    from .tiny_lm import save_tiny_model
-
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    """Make the tiny language model of the examples in a folder, as mlx-lm loads it."""
+    example = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "tiny_model.py"))
+    folder: Path = example["save_tiny_model"](tmp_path_factory.mktemp("model"))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
+import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
 from scalars import (
@@ -178,7 +179,7 @@ def odd_arrays(rank: int) -> dict[str, mx.array]:
         "float16": mx.array(numbers[:3], mx.float16) * (1 + rank),
         "bool": mx.array([True, rank == 0, False]),
         "int8": mx.array([-128, 127, rank], mx.int8),
-        "int64": mx.array([-(2**62), rank]),
+        "int64": mx.array(np.array([-(2**62), rank])),
         "scalar": mx.array(-0.0 if rank == 0 else 0.0),
         "nothing": mx.zeros((0, 3)),
         "matrix": mx.arange(6 + rank)[:6].reshape(2, 3).T + 0.5 * rank,
@@ -414,7 +415,8 @@ def played(mine: range, ranks: int) -> Found:
 def save(found: Found, path: Path) -> None:
     flat = {f"{name}/{key}": value for name, of in found.items() for key, value in of.items()}
     arrays = {key: value for key, value in flat.items() if isinstance(value, mx.array)}
-    mx.save_safetensors(str(path), arrays)
+    # MLX 0.30 cannot save empty arrays.
+    mx.save_safetensors(str(path), {key: value for key, value in arrays.items() if value.size})
     rest = {key: value for key, value in flat.items() if key not in arrays}
     path.with_suffix(".json").write_text(json.dumps(rest))
 

@@ -524,6 +524,8 @@ def test_what_to_write_for_another_library(capsys: pytest.CaptureFixture[str]) -
     assert run("from", "huggingface wsd", capsys=capsys).splitlines()[2] == lines[0]
     for words, library in (("yolo", "ultralytics"), ("SB3", "Stable-Baselines3")):
         assert f"\n{library}: " in run("from", words, capsys=capsys)
+    path = "torch.optim.lr_scheduler.CosineAnnealingLR"
+    assert "\nPyTorch: CosineAnnealingLR(opt, T, e)\n" in run("from", path, capsys=capsys)
     both = run("from", "tensorflow cosine", capsys=capsys)
     assert "\nKeras: CosineDecay(" in both
     assert "\nTensorFlow: tf.compat.v1.train.cosine_decay(" in both

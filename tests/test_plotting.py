@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
-from random import Random
 from typing import Any
 
 import matplotlib
@@ -298,16 +297,28 @@ def test_an_adaptive_scalar_as_it_would_go_on() -> None:
     }
 
 
-def test_recorded_jumps_are_gaps_and_noise_is_not() -> None:
-    steps = list(range(100))
-    decay = [(i, StepDecay(1, 0.5, 0.25).at(i / 100)) for i in steps]
-    assert [line[0][0] for line in recorded(decay)] == [0, 25, 50, 75]
-    cosine = [(i, math.cos(i / 50) * (0.4 if i >= 60 else 1)) for i in steps]
-    assert [line[0][0] for line in recorded(cosine)] == [0, 60]
-    random = Random(0)
-    noise = [(i, random.gauss(0, 1) + 3 * (i == 40)) for i in range(30_000)]
-    assert recorded(noise) == [noise]
-    missing = [(0, 1.0), (1, None), (2, 2.0), (3, math.nan), (4, 3.0), (5, math.inf)]
+@pytest.mark.parametrize("total", [7, 30, 97, 1000])
+@pytest.mark.parametrize("every", [1, 20])
+def test_recorded_jumps_are_gaps_and_steep_parts_are_not(total: int, every: int) -> None:
+    steps = list(range(0, total + 1, every))
+
+    def begins(scalar: ScheduledScalar) -> list[int]:
+        rows = [(i, scalar.at(i / total), i / total) for i in steps]
+        return [line[0][0] for line in recorded(rows, scalar)]
+
+    boundaries = [0.25, 0.5, 0.75, 1.0]
+    first_after = [next((i for i in steps if i / total >= b - 1e-9), None) for b in boundaries]
+    found = [i for i in dict.fromkeys(first_after) if i is not None]
+    assert begins(StepDecay(1, 0.5, 0.25)) == [0, *found]
+    assert begins(Warmup(CosineAnnealing(1.0), 0.1)) == [0]
+    assert begins(Linear(0.0, 1.0) ** 64) == [0]
+
+
+def test_a_recorded_metric_is_split_only_where_it_is_not_finite() -> None:
+    loss = [(0, 100.0, 0.0), (1, 1.0, 0.1), (2, 1.0, 0.2), (3, 1.0, 0.3), (4, 9.0, 0.4)]
+    assert recorded(loss) == [[row[:2] for row in loss]]
+    values = [1.0, None, 2.0, math.nan, 3.0, math.inf]
+    missing = [(i, value, i / 6) for i, value in enumerate(values)]
     assert recorded(missing) == [[(0, 1.0), (2, 2.0)], [(4, 3.0)]]
 
 

@@ -14,7 +14,7 @@ from ..number.together import listeners_of
 from ..schedules.composition import Sequence as Joined
 from ..schedules.composition import Warmup, WarmupStableDecay
 from ..schedules.cyclic import OneCycle
-from ..sketch import Line, Point, extent, polylines, written
+from ..sketch import NEAR, Line, Point, extent, polylines, written
 from ..training.horizon import Horizon, check_horizon
 from ..training.phases import Phases
 
@@ -56,14 +56,32 @@ def curves_of(
     return curves, label
 
 
-def recorded(points: Iterable[tuple[Any, Any]]) -> list[Line]:
-    """Connect points to lines, which are split at values that are not finite and at jumps.
+def recorded(
+    rows: Iterable[tuple[Any, Any, float]], scalar: ScheduledScalar | None = None
+) -> list[Line]:
+    """Connect the points of recorded rows to lines.
 
-    A change is a jump if it is far larger than the three changes before and after it. So a noisy
-    curve, such as a loss, is not split.
+    The lines are split at values that are not finite, and where the scalar jumps.
+
+    Args:
+        rows: The x, the value and the progress of each row; x and value may be ``None``.
+        scalar: The scalar in the column, or ``None`` for a metric or an unknown scalar.
     """
-    known = [(at, value) for at, value in points if at is not None and value is not None]
-    return [part for line in _cut(known, math.isfinite) for part in _parts(line)]
+    jumps = [] if scalar is None else [line[0][0] for line in polylines(scalar)[1:]]
+    lines: list[Line] = []
+    last: float | None = None
+    for x, value, progress in rows:
+        if x is None or value is None:
+            continue
+        if not math.isfinite(value):
+            last = None
+            continue
+        # A jump is found just after the boundary, at which the new value begins.
+        if last is None or any(last < jump - 2 * NEAR <= progress for jump in jumps):
+            lines.append([])
+        lines[-1].append((x, value))
+        last = progress
+    return lines
 
 
 def above_0(lines: Iterable[Line]) -> list[Line]:
@@ -88,18 +106,6 @@ def _cut(line: Iterable[Point], keep: Callable[[float], bool]) -> list[Line]:
         elif parts[-1]:
             parts.append([])
     return [part for part in parts if part]
-
-
-def _parts(line: Line) -> Iterator[Line]:
-    changes = [abs(after[1] - before[1]) for before, after in pairwise(line)]
-    rounding = 1e-9 * max([0.0, *changes])
-    begin = 0
-    for i, change in enumerate(changes):
-        around = [*changes[max(i - 3, 0) : i], *changes[i + 1 : i + 4]]
-        if len(around) >= 3 and change > rounding + 8 * max(around):
-            yield line[begin : i + 1]
-            begin = i + 1
-    yield line[begin:]
 
 
 def named_scalars(scalars: Any) -> dict[str, ScheduledScalar]:

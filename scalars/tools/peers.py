@@ -10,7 +10,8 @@ Row = tuple[str, str, str]
 OTHER_NAMES = {
     "transformers": "huggingface hf",
     "diffusers": "huggingface hf",
-    "keras": "tensorflow",
+    "keras": "tensorflow tf",
+    "tensorflow": "tf",
     "composer": "mosaicml",
     "detectron2": "facebook",
     "mmengine": "openmmlab",
@@ -46,7 +47,9 @@ def matching(words: str) -> tuple[list[Row], list[str]]:
     it names its sources: schedules that follow metrics are not in the table.
     """
     table = rows()
-    wanted = words.lower().split()
+    paths = [word.split(".") for word in words.lower().split()]
+    # The package and the last name of a path such as torch.optim.lr_scheduler.StepLR.
+    wanted = [name for path in paths for name in (path[0], path[-1])]
     found = [row for row in table if _has(f"{row[0]} {row[1]}", wanted)]
     others: list[str] = []
     for name, made in () if found else SCHEDULES.items():

@@ -261,8 +261,8 @@ class Recorder:
     ) -> Axes:
         """Plot columns, each in its own panel, and return the matplotlib axes.
 
-        Dotted lines mark the ends of warm-ups if the recorder was made with the group. A jump
-        is drawn as a gap.
+        If the recorder was made with the group, dotted lines mark the ends of warm-ups, and a jump
+        of a schedule is drawn as a gap.
 
         Args:
             names: The columns. Default: all except the step and the progress.
@@ -298,9 +298,11 @@ class Recorder:
         chosen = names or [name for name in self._names() if name not in ("step", "progress")]
         curves = {}
         for name in chosen:
-            lines = recorded(zip(self[x], self[name], strict=True))
-            group = self._group
-            marks = marks_of(group[name]) if group is not None and name in group else ()
+            known = self._group is not None and name in self._group
+            scalar = self._group[name] if self._group is not None and known else None
+            rows = zip(self[x], self[name], self["progress"], strict=True)
+            lines = recorded(rows, scalar)
+            marks = () if scalar is None else marks_of(scalar)
             passed = [(row[x], text) for at, text in marks if (row := self._first_after(at))]
             curves[name] = Curve(lines, passed)
         return draw(curves, x, ax, log, panels)
