@@ -32,6 +32,7 @@ BAD: list[tuple[dict[str, Any], list[str], str]] = [
     ({"optimizer_config": {"adam": [1]}}, [], "optimizer_config.adam must be a mapping"),
     ({"lora_parameters": {"rank": 8, "dropout": "Linear(0, 2)", "scale": 20}}, [], "lora_parameters.dropout must be at least 0 and below 1 at every step, as at step 6, got 1.0"),
     ({"lora_parameters": {"rank": 8, "dropout": 1.5, "scale": 20}}, [], "lora_parameters.dropout must be at least 0 and below 1"),
+    ({"lora_parameters": {"rank": "Linear(2, 8)", "dropout": 0, "scale": 20}}, [], "lora_parameters.rank must be a whole number of at least 1, got 'Linear(2, 8)'"),
     ({"lora_parameters": {"rank": 8, "alpha": 16, "dropout": 0}}, [], "lora_parameters must be given scale too"),
     ({"lora_parameters": {"rank": 8, "dropout": 0, "scale": "Linear(1, 2)"}, "fine_tune_type": "full"}, [], "lora_parameters.scale must be no schedule in full"),
     ({"fine_tune_type": "ia3"}, [], "fine_tune_type must be one of 'lora', 'dora', 'full'"),

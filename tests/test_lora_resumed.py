@@ -58,7 +58,11 @@ RESUMED: dict[str, tuple[dict[str, Any], int]] = {
 
 @pytest.mark.parametrize("kind", list(RESUMED))
 def test_a_run_that_is_resumed_is_one_that_never_stopped(
-    kind: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     given, at = RESUMED[kind]
     both = {**SCHEDULED, **given, "data": str(data_of_one_batch(tmp_path))}
@@ -86,7 +90,9 @@ def test_a_run_that_is_resumed_is_one_that_never_stopped(
     assert all(name > "0000004" for name in numbered)  # mlx-lm continues counting
 
     # Resuming a run that is over changes nothing.
+    assert "Nothing is left to train" not in capsys.readouterr().out
     command(config, "--record", str(records[0]), "--resume", "--test")
+    assert "the run has made all 12 iterations" in capsys.readouterr().out
     assert_same(adapters(parts), adapters(whole))
     assert untimed(records[0]) == untimed(records[1])
 

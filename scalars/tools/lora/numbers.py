@@ -85,6 +85,8 @@ def _of_lora(config: Mapping[str, Any], horizon: Horizon | None) -> dict[str, An
                 checks.fail(where, "no schedule in full fine-tuning", settings[key], way_out)
             settings[key] = _scalar(where, settings[key], horizon)
     _check_dropout(settings.get("dropout"), horizon)
+    if "rank" in settings:
+        checks.count("lora_parameters.rank", settings["rank"])
     return settings
 
 

@@ -97,6 +97,8 @@ class Training:
         ours: dict[str, Any] = {"evaluate": self.evaluate} if self.name in SCHEDULE_FREE else {}
         if self.saved is not None:
             self.run_now.restore(self.saved)
+            if self.first and self.saved.iteration >= args.iters:
+                print(f"Nothing is left to train: the run has made all {args.iters} iterations.")
             ours["range"] = self.iterations = Iterations(self.saved.iteration, args.iters)
         try:
             with replaced(self.trainer, **ours):
