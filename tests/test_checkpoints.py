@@ -176,10 +176,15 @@ def test_a_state_saved_by_hand_is_refused_by_a_run_driven_by_the_step() -> None:
     by_step.state = state
 
 
-def test_states_of_several_optimizers_are_loaded_into_a_compiled_step() -> None:
-    first, weight = optim.SGD(Linear(0.1, 0.0), momentum=0.9), {"w": mx.zeros(2)}
-    optimizer = optim.MultiOptimizer([first, optim.Adam(Linear(0.2, 0.1))], [lambda path, _: True])
+def two_optimizers() -> Any:
+    first, second = optim.SGD(Linear(0.1, 0.0), momentum=0.9), optim.Adam(Linear(0.2, 0.1))
+    optimizer = optim.MultiOptimizer([first, second], [lambda path, _: True])
     attach(optimizer, horizon=Horizon(20))
+    return optimizer
+
+
+def test_states_of_several_optimizers_are_loaded_into_a_compiled_step() -> None:
+    optimizer, weight = two_optimizers(), {"w": mx.zeros(2)}
     optimizer.init(weight)
     state = [weight, optimizer.state]
 
@@ -198,6 +203,20 @@ def test_states_of_several_optimizers_are_loaded_into_a_compiled_step() -> None:
     optimizer.state = tree_unflatten([*reversed(tree_flatten(saved))])  # files sort the names
     weight["w"] = mx.array(weight_then)
     assert steps(5)[1] == expected
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_loaded_state_is_not_changed_by_later_steps(used: bool) -> None:
+    gradients, weight = {"w": mx.ones(2)}, {"w": mx.zeros(2)}
+    first, second = two_optimizers(), two_optimizers()
+    for one in (first, second) if used else (first,):
+        one.apply_gradients(gradients, weight)
+    given = first.state
+    saved = tree_map(mx.array, given)
+    second.state = given
+    second.apply_gradients(gradients, weight)
+    assert_same(first.state, saved)
+    assert_same(given, saved)
 
 
 def test_detached_the_state_is_plain() -> None:

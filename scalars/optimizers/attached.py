@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
+from mlx.utils import tree_map
 
 from .. import checks
 from ..number.together import load_all
@@ -96,7 +97,8 @@ class AttachedOptimizer(Optimizer):
 def _put(new: Any, captured: Any) -> Any:
     """Put a tree into the containers of another one, so that compiled functions see it.
 
-    Keys keep their order, by which MLX before 0.32 identifies the arrays of a captured dict.
+    Keys keep their order, by which MLX before 0.32 identifies the arrays of a captured dict. The
+    containers of the new tree are copied, so that later steps do not change it.
     """
     if isinstance(new, dict) and isinstance(captured, dict):
         for key in [key for key in captured if key not in new]:
@@ -107,7 +109,7 @@ def _put(new: Any, captured: Any) -> Any:
         before = [*captured, *new[len(captured) :]]
         captured[:] = [_put(value, old) for value, old in zip(new, before, strict=False)]
         return captured
-    return new
+    return tree_map(lambda leaf: leaf, new)
 
 
 def become_attached(member: Any, attachment: Any) -> None:
