@@ -164,7 +164,8 @@ class CosineAnnealing(Schedule):
 
     def value_at(self, progress: P) -> P:
         """Return end + (start - end) ((1 + cos(pi p)) / 2)^power."""
-        return mix(self.end, self.start, power(self.fall(progress), self.power))
+        fall = self.fall(progress)
+        return mix(self.end, self.start, fall if self.power == 1 else power(fall, self.power))
 
     @staticmethod
     def fall(x: P) -> P:

@@ -345,7 +345,8 @@ class Repeat(Schedule):
         schedule: Any = self.schedule
         ends = self._ends
         i, x = equal_spans(progress, ends[0]) if self.growth == 1 else span_of(progress, ends)
-        return self.decay**i * schedule.value_at(x)  # type: ignore[no-any-return]
+        value: P = schedule.value_at(x)
+        return value if self.decay == 1 else self.decay**i * value
 
     @property
     def edges(self) -> tuple[float, ...]:

@@ -94,7 +94,7 @@ class CosineAnnealingWarmRestarts(Schedule):
             i, x = equal_spans(progress, self.first_cycle)
         else:
             i, x = span_of(progress, self._ends)
-        top = self.start * self.decay**i
+        top = self.start if self.decay == 1 else self.start * self.decay**i
         return self.end + (top - self.end) * CosineAnnealing.fall(x)  # type: ignore[no-any-return]
 
     @property
