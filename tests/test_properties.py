@@ -19,7 +19,7 @@ from scalars import Schedule, ScheduledScalar
 from scalars.sketch import HEIGHT, MARGIN, WIDTH
 
 from .cases import CASES, Case, quadratic, wave
-from .helpers import Traced, public_names
+from .helpers import MLX, Traced, public_names
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 NAMES = {**public_names(), "mlx": __import__("mlx.core"), "quadratic": quadratic, "wave": wave}
@@ -102,7 +102,13 @@ def test_mlx_is_single_precision_and_traceable(case: Case) -> None:
     progress = mx.array([p for p in GRID if p not in case.points])
     expected = np.array([scalar.at(p) for p in progress.tolist()])  # type: ignore[union-attr, arg-type]
     tolerance = 2e-6 * (expected.max() - expected.min() + scale(case))
-    for values in (scalar.at(progress), mx.compile(scalar.at)(progress)):
+    try:
+        compiled = mx.compile(scalar.at)(progress)
+    except IndexError:
+        if MLX >= (0, 31):
+            raise
+        pytest.skip("MLX 0.30 cannot compile so many operations")
+    for values in (scalar.at(progress), compiled):
         assert values.dtype == mx.float32
         np.testing.assert_allclose(np.array(values), expected, rtol=1e-6, atol=tolerance)
     assert scalar.at(mx.array(0.5)).shape == ()
