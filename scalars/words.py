@@ -23,7 +23,8 @@ scalar.state: mx.compile(step, inputs=[..., scalar.state])."""
 IDLE = """\
 {name} was called {calls} times as a learning rate but never updated: it still has the value of \
 progress 0. Call update(step / total) before each step, pass the optimizer lr.by_step(total), or \
-call attach(optimizer, horizon=Horizon(total)), after which it follows the optimizer's step."""
+call attach(optimizer, horizon=Horizon(total)), after which it follows the optimizer's step. If \
+you update only once per epoch, call update(0) before the first step."""
 
 NO_FLOAT = """\
 {name} has no float value while mx.compile traces a function that captures its state: \

@@ -529,7 +529,7 @@ def member() -> Any:
         (
             lambda: attach(taken("scalars")),
             ValueError,
-            "the optimizer's state must be free of a parameter or an entry named 'scalars'",
+            "the optimizer's state must be free of a parameter named 'scalars'",
         ),
         (
             lambda: attach(optim.SGD(SHARED), Named()),

@@ -15,7 +15,7 @@ import mlx.optimizers as optim
 import pytest
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from scalars import Horizon, Linear, attach, detach
+from scalars import EarlyStopping, Horizon, Linear, ReduceOnPlateau, attach, detach
 
 from .helpers import assert_same, reloaded
 from .resumable import Run
@@ -141,7 +141,7 @@ def test_an_assigned_state_is_linked_at_once() -> None:
         ),
         (
             lambda s: s.update(scalars=mx.ones((2,))),
-            "must be free of a parameter or an entry named 'scalars'",
+            "must be free of a parameter named 'scalars'",
         ),
     ],
 )
@@ -218,6 +218,57 @@ def test_a_loaded_state_is_not_changed_by_later_steps(used: bool) -> None:
     second.apply_gradients(gradients, weights)
     assert_same(first.state, saved)
     assert_same(given, saved)
+
+
+@pytest.mark.parametrize("replace", ["assigned", "updated"])
+def test_what_is_read_after_a_state_was_replaced_is_that_state(replace: str) -> None:
+    def prepare() -> Any:
+        lr, stop = ReduceOnPlateau(0.1, 0.5, patience=0), EarlyStopping(patience=3)
+        optimizer, aux = optim.SGD(lr, momentum=0.9), Linear(0.0, 1.0)
+        optimizer.init({"w": mx.zeros(2)})
+        return optimizer, attach(optimizer, aux=aux, stop=stop)
+
+    optimizer, group = prepare()
+    for i, loss in enumerate([1.0, 2.0, 3.0, 4.0]):
+        group.update(i / 8).observe(loss)
+    saved = reloaded(optimizer.state)
+
+    def resumed() -> Any:
+        optimizer, group = prepare()
+        if replace == "assigned":
+            optimizer.state = saved
+        else:
+            optimizer.state.update(reloaded(saved))
+        return optimizer, group
+
+    expected = {"learning_rate": 0.1 * 0.5**3, "aux": 3 / 8, "stop": 1.0}
+    assert resumed()[1].snapshot() == expected
+    assert resumed()[1].progress == 3 / 8
+    assert (resumed()[1]["aux"] * mx.array(2.0)).item() == 0.75
+    assert float(resumed()[1].observe(9.0)["learning_rate"]) == 0.1 * 0.5**4
+    optimizer, group = resumed()
+    assert attach(optimizer) is group
+    assert group.state_dict()["stop"] == {
+        "progress": 3 / 8,
+        "observed": [{"best": 1.0, "since": 3}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [(None, TypeError), ([1], TypeError), ((("step", 1),), TypeError), ({}, ValueError)],
+)
+def test_a_state_of_other_containers_is_refused_and_nothing_changes(
+    state: Any, error: type[Exception]
+) -> None:
+    weights = {"w": mx.zeros(2), "v": mx.zeros(2)}
+    whole = two_optimizers()
+    whole.apply_gradients(tree_map(mx.ones_like, weights), weights)
+    before = tree_map(mx.array, whole.state)
+    for given in (state, {"states": [before["states"][0], state]}):
+        with pytest.raises(error, match=r"optimizer\.state must be"):
+            whole.state = given
+        assert_same(whole.state, before)
 
 
 def test_detached_the_state_is_plain() -> None:

@@ -141,6 +141,36 @@ def test_a_layer_whose_scalar_is_captured_or_updated_by_itself() -> None:
         make_steps(optimizer, 40, model=model)
 
 
+@pytest.mark.parametrize(
+    "settle",
+    [
+        lambda model, rate: rate.hold(0.5),
+        lambda model, rate: rate.update(1.0),
+        lambda model, rate: model.layers[1].eval(),
+    ],
+)
+def test_a_layer_that_was_not_attached_but_has_its_value(settle: Any) -> None:
+    for compiled in (False, True):
+        model, rate = with_dropout()
+        optimizer = optim.SGD(CosineAnnealing(0.1))
+        attach(optimizer).update(0.5)
+        settle(model, rate)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            make_steps(optimizer, 40, compiled, model)
+
+
+def test_a_rate_that_is_1_only_after_the_last_step() -> None:
+    for horizon, refused in ((Horizon(10), False), (Horizon(10, endpoint=True), True)):
+        model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(Linear(0.0, 1.0)))
+        optimizer = optim.SGD(0.1)
+        if refused:
+            with pytest.raises(ValueError, match="from 0 to below 1, got"):
+                attach(optimizer, model, horizon)
+        else:
+            attach(optimizer, model, horizon)
+
+
 @pytest.mark.parametrize("start_and_end", [(0.0, 1.5), (0.5, 1.0), (-0.1, 0.5)])
 def test_a_dropout_rate_that_leaves_its_range_is_refused(
     start_and_end: tuple[float, float],

@@ -602,6 +602,9 @@ def test_equal_factors_over_almost_the_whole_range_of_floats() -> None:
     large = Exponential(1e308, 0.1)
     for p in (0, 0.25, 0.5, 0.75, 1):
         assert large.at(p) == pytest.approx(10 ** (308 - 309 * p), rel=1e-12)
+    for start, end in ((1e-20, 1e20), (1e20, 1e-20), (1e-30, 1.0)):  # end / start is beyond float32
+        on_device = Exponential(start, end).at(mx.array([0.0, 0.5, 1.0])).tolist()
+        assert on_device == pytest.approx([start, (start * end) ** 0.5, end], rel=1e-5)
 
 
 @pytest.mark.parametrize("total", [23, 97, 1000])

@@ -45,12 +45,13 @@ class _OnDevice(Cell):
 
     def read(self, use: bool = True) -> float | Pair:
         """Return the value: the array on the device, or if it is only shown, a number."""
-        if use or self.is_traced():
+        if self.is_traced() or use:
             return Pair(self.arrays["value"])
         return _item(self.arrays["value"])
 
     def is_traced(self) -> bool:
         """Return whether a function that captures the value is being traced."""
+        self.check_link()
         return mlx_protocol.is_placeholder(self.arrays["value"])
 
     def refuse_update(self, owner: object) -> None:

@@ -30,7 +30,7 @@ class Extra(NamedTuple):
     """Arrays that are added to those of a cell, for checkpoints."""
 
     check: Callable[[], None]
-    """Called before each update: raises if the arrays are no longer in the captured state."""
+    """Called before each use: loads the arrays that have replaced those of the cell, or raises."""
     saved: Callable[[], Arrays]
 
 
@@ -75,7 +75,13 @@ class Cell:
         """Return whether a function that captures the value is being traced."""
         return self._placeholders() is not None
 
+    def check_link(self) -> None:
+        """Call the checks of the extras."""
+        for extra in self.extras:
+            extra.check()
+
     def _placeholders(self) -> Pair | None:
+        self.check_link()
         if self.arrays and (here := self.arrays["value"]) is not self._ours:
             if is_placeholder(here):
                 self._captured = True
@@ -113,10 +119,8 @@ class Cell:
 
     def refuse_update(self, owner: object) -> None:
         """Raise ``ValueError`` while a function that captures the value is being traced."""
-        if self.arrays and self.arrays["value"] is not self._ours and self.is_traced():
+        if self.is_traced():
             raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
-        for extra in self.extras:
-            extra.check()
 
     def renewed(self, owner: Any, same: bool) -> Any:
         """Return the argument for ``renew`` after a metric, and change nothing.

@@ -752,8 +752,7 @@ class Expression(ScheduledScalar):
             inside = all(one[0] for one in x if isinstance(one, tuple))
             return inside and node.operation.is_steady(bounds), node.operation.bounds(bounds)
 
-        steady: bool = self._fold(lambda scalar: (scalar.steady, scalar.bounds), of_node)[0]
-        return steady
+        return bool(self._fold(lambda scalar: (scalar.steady, scalar.bounds), of_node)[0])
 
     @cached_property
     def leaves(self) -> tuple[Leaf, ...]:

@@ -136,7 +136,7 @@ def observe_all(name: str, leaves: Iterable[Any], metric: checks.Measured) -> No
         way_out = "Use one that observes metrics, such as ReduceOnPlateau."
         checks.fail("a scalar that observes a metric", "an adaptive one", name, way_out)
     number = checks.metric(metric)
-    hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf._cell.progress, 1.0))]
+    hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf.progress, 1.0))]
     after = [(one, one.after(number)) for one in {id(one): one for one in hearing}.values()]
     load_all((None, None, [(listener, memory)]) for listener, memory in after)
     if mlx_protocol.is_tracing():

@@ -84,6 +84,7 @@ def attach(
             checks.fail("the optimizer", rule, type(member).__name__, way_out)
     attached: Mapping[str, ScheduledScalar] = {}
     if before is not None:
+        before.relink()
         _check_again(before, optimizer)
         attached = before.group
         horizon, model = horizon or before.horizon, before.model if model is None else model

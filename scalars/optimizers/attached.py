@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import mlx.nn as nn
-from mlx.optimizers import Optimizer
+from mlx.optimizers import MultiOptimizer, Optimizer
 from mlx.utils import tree_map
 
 from .. import checks
@@ -79,6 +79,7 @@ class AttachedOptimizer(Optimizer):
     def state(self, state: dict[str, Any]) -> None:
         inherited: Any = super(AttachedOptimizer, type(self)).state
         link, captured = self._attachment, self._state
+        _check_state(self, state)
         if self is link.carrier:
             load_all(link.loadables(state))
             state = {**state, KEY: captured[KEY]}
@@ -92,6 +93,21 @@ class AttachedOptimizer(Optimizer):
             "an optimizer with scalars attached cannot be copied or pickled. Call "
             "detach(optimizer) first, or save optimizer.state."
         )
+
+
+def _check_state(optimizer: Any, state: Any) -> None:
+    """Check the containers of a state that is assigned, before a part of it is."""
+    several = isinstance(optimizer, MultiOptimizer)
+    needed = "states" if several else "step"
+    if not isinstance(state, dict):
+        way_out = "Assign what optimizer.state was when it was saved."
+        checks.fail("optimizer.state", "a dict", state, way_out, wrong_type=True)
+    if needed not in state:
+        way_out = "Assign what optimizer.state was when it was saved."
+        checks.fail("optimizer.state", f"a state with {needed!r}", sorted(state), way_out)
+    if several:
+        for member, part in zip(optimizer.optimizers, state["states"], strict=False):
+            _check_state(member, part)
 
 
 def _put(new: Any, captured: Any) -> Any:
@@ -128,6 +144,6 @@ def become_plain(member: Any) -> None:
 
 def refuse_parameter() -> None:
     """Raise ``ValueError`` because a parameter or an entry has the key of the scalars."""
-    rule = f"free of a parameter or an entry named {KEY!r}"
-    way_out = "Rename it, as the scalars are stored in the state under that name."
+    rule = f"free of a parameter named {KEY!r}, and of entries there that are no saved scalars"
+    way_out = "Rename the parameter, or load the arrays as they were saved."
     checks.fail("the optimizer's state", rule, KEY, way_out)

@@ -71,7 +71,7 @@ class Attachment:
         if self.horizon is not None:
             length("total_steps of horizon", self.horizon.total_steps)
         if self.model is not None:
-            check_probabilities(self.model)
+            check_probabilities(self.model, self.horizon)
         known = [] if before is None else [rider.leaf for rider in before.riders.values()]
         for name, rider in self.riders.items():
             other = all(rider.leaf is not leaf for leaf in known)
@@ -133,7 +133,7 @@ class Attachment:
 
     def unlink(self) -> None:
         """Undo ``link``."""
-        self._relink()
+        self.relink()
         for rider in self.riders.values():
             rider.leave()
         self.views.unlink()
@@ -145,17 +145,18 @@ class Attachment:
     def _step(self) -> mx.array:
         state: dict[str, Any] = self.carrier._state
         if state.get(KEY) is not self.entries:
-            self._relink()
+            self.relink()
         step: mx.array = state["step"]
         return step
 
     def _check(self, name: str) -> None:
-        """Link the scalars again if an entry was replaced; called at each update."""
+        """Link the scalars again if an entry was replaced; called before each use of one."""
+        self.notice_idle()
         entries: Any = self.carrier._state.get(KEY)
         if entries is not self.entries or entries.get(name) is not self.riders[name].cell.arrays:
-            self._relink()
+            self.relink()
 
-    def _relink(self) -> None:
+    def relink(self) -> None:
         """Load entries that have replaced the scalars in the state, and link the scalars again.
 
         ``optimizer.state.update(loaded)`` replaces the entries without a call to this package.
@@ -205,7 +206,7 @@ class Attachment:
         """Apply the gradients with a twin, which has numbers in place of the scalars."""
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
-        self._relink()
+        self.relink()
         # Only with a horizon the number of the step is read, as it may be on the device.
         driven = self.horizon is not None
         traced, done = self.steps.traced, self.steps.now if driven else None
@@ -244,10 +245,11 @@ class Attachment:
         if not traced and self._updates != UPDATES_UNTIL_IDLE:
             return
         known = {id(rider.leaf) for rider in self.riders.values()}
-        others = {n: x for n, x in in_model(model) if id(x) not in known}
+        used = in_model(model, only_training=True)
+        others = {n: x for n, x in used if id(x) not in known and x.held is None}
         if traced:
-            frozen = [n for n, x in others.items() if x.changes and not x._cell.is_traced()]
-            if frozen:
+            going_on = {n: x for n, x in others.items() if x.changes and x._cell.progress < 1}
+            if frozen := [n for n, x in going_on.items() if not x._cell.is_traced()]:
                 raise ValueError(words.BLIND_LAYERS.format(names=", ".join(frozen)))
         elif idle := [n for n, x in others.items() if x.idle]:
             names = ", ".join(idle)

@@ -97,10 +97,12 @@ def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
         yield from in_optimizer(member, f"{prefix}{name}.")
 
 
-def in_model(model: nn.Module | None) -> Iterable[tuple[str, Leaf]]:
+def in_model(model: nn.Module | None, only_training: bool = False) -> Iterable[tuple[str, Leaf]]:
     """Yield the scalars in the modules of a model by name, and the leaves of expressions."""
     modules: Any = model.named_modules() if model is not None else ()  # type: ignore[no-untyped-call]
     for path, module in modules:
+        if only_training and not module.training:
+            continue
         prefix = f"{path}." if path else ""
         for name, value in {**vars(module), **module}.items():
             # nn.Dropout stores 1 - p.

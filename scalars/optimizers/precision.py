@@ -12,19 +12,22 @@ from mlx.utils import tree_flatten
 
 from .. import checks
 from ..number.scalar import ScheduledScalar, View
+from ..training.horizon import Horizon
 from .discover import replaced, within
 
 PROBABILITIES = {"_p_1": (nn.Dropout, nn.Dropout2d, nn.Dropout3d)}
 """Probabilities, which MLX needs in float32; results computed from them have the dtype."""
 
 
-def check_probabilities(model: nn.Module) -> None:
-    """Check that the scheduled dropout rates of a model are in [0, 1) during the whole run."""
+def check_probabilities(model: nn.Module, horizon: Horizon | None) -> None:
+    """Check that the scheduled dropout rates of a model are in [0, 1) at every step."""
+    last = 1.0 if horizon is None else horizon.progress(horizon.total_steps - 1)
     for path, module in model.named_modules():  # type: ignore[no-untyped-call]
         for key, kinds in PROBABILITIES.items():
             kept = vars(module).get(key) if isinstance(module, kinds) else None
             if isinstance(kept, ScheduledScalar):
-                rates = 1 - kept.extent[1], 1 - kept.extent[0]
+                values = [1 - kept.value_at(min(knot, last)) for knot in kept.knots]
+                rates = min(values), max(values)
                 if rates[0] < -1e-9 or rates[1] >= 1:  # an expression may be just below 0
                     way_out = "Choose a schedule whose values are in this range."
                     name = f"the range of p in {path or 'the layer'}"

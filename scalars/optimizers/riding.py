@@ -65,6 +65,11 @@ class Rider:
             way_out = "Attach in the same way as when the state was saved."
             checks.fail(f"{name} in the state", rule, sorted(entry), way_out)
         keys = {*self.cell.KEYS, *self._saved()}
+        for key, value in entry.items():
+            if not isinstance(value, mx.array):
+                way_out = "Load the arrays as they were saved, for example with mx.load."
+                where = f"{key} of {name} in the state"
+                checks.fail(where, "an mx.array", value, way_out, wrong_type=True)
         if set(entry) != keys and {*entry, "held"} != keys:  # version 0.1.0 wrote none
             rule = f"saved from a scalar such as {self.leaf!r}, with {sorted(keys)}"
             way_out = "Attach the same scalars as when the state was saved."

@@ -16,7 +16,8 @@ NEVER_UPDATED = """\
 {names}: the optimizer has made {updates} updates, but these scalars were never updated \
 and still have the values of progress 0. Call group.update(step / total) before each step, \
 where group is what attach returned, or let them follow the step of the optimizer: \
-attach(optimizer, horizon=Horizon(total))."""
+attach(optimizer, horizon=Horizon(total)). If you update only once per epoch, call \
+group.update(0) before the first step."""
 
 BLIND_LAYERS = """\
 {names}: these layers of the model hold scalars that a compiled update of the optimizer does not \

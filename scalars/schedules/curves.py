@@ -42,7 +42,8 @@ def geometric(start: float, end: float, x: P) -> P:
     """Return start (end / start)^x, exact at both ends, except in a graph."""
     ratio = end / start
     if isinstance(x, mx.array):
-        return start * growth(ratio, x)  # from end, which may be too small for float32, below
+        root = growth(ratio, 0.5 * x)  # the ratio itself may be too large or small for float32
+        return root * start * root
     early = x < 0.5
     return where(early, start, end) * growth(ratio, where(early, x, x - 1))  # type: ignore[no-any-return]
 
