@@ -290,3 +290,19 @@ def test_a_record_has_the_scale_and_the_rate_of_each_step_that_was_made(compiled
     assert [tuple(row.get(name) for name in names) for row in recorder][: len(made)] == made
     assert len(recorder) == len(made) + 1
     assert told == sorted(told)
+
+
+def test_what_is_observed_after_a_state_was_replaced_counts_for_that_state() -> None:
+    def prepare() -> Any:
+        scale, optimizer = DynamicLossScale(1024.0, growth_interval=2), optim.SGD(0.1)
+        attach(optimizer, scale=scale)
+        return scale, optimizer
+
+    scale, optimizer = prepare()
+    for _ in range(3):
+        scale.observe(True)
+    assert float(scale) == 2048.0
+    saved = reloaded(optimizer.state)
+    scale, optimizer = prepare()
+    optimizer.state.update(saved)
+    assert float(scale.observe(True)) == 4096.0  # the second step without an overflow

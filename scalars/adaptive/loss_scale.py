@@ -13,7 +13,7 @@ from .. import checks
 from ..checks import Count, Positive
 from ..functions import P
 from ..number import mlx_protocol
-from ..number.cell import Cell, Pair
+from ..number.cell import Arrays, Cell, Pair
 from ..number.together import Loadable
 from ..schedules.base import Schedule
 
@@ -45,13 +45,13 @@ class _OnDevice(Cell):
 
     def read(self, use: bool = True) -> float | Pair:
         """Return the value: the array on the device, or if it is only shown, a number."""
-        if self.is_traced() or use:
+        self.check_link()
+        if use or self.is_traced():
             return Pair(self.arrays["value"])
         return _item(self.arrays["value"])
 
     def is_traced(self) -> bool:
         """Return whether a function that captures the value is being traced."""
-        self.check_link()
         return mlx_protocol.is_placeholder(self.arrays["value"])
 
     def refuse_update(self, owner: object) -> None:
@@ -134,6 +134,12 @@ class DynamicLossScale(Schedule):
             name, rule = "growth_interval of DynamicLossScale", f"at most {LONGEST}"
             checks.fail(name, rule, self.growth_interval, "Pass a number such as 2000.")
 
+    @property
+    def _arrays(self) -> Arrays:
+        """The scale and the streak on the device, as they are in the state now."""
+        self._cell.check_link()
+        return self._cell.arrays
+
     def _make_cell(self) -> Cell:
         return _OnDevice(self.initial)
 
@@ -151,7 +157,7 @@ class DynamicLossScale(Schedule):
             ValueError: There are no gradients.
             TypeError: A gradient is not an array.
         """
-        inverse = 1 / self._cell.arrays["value"]
+        inverse = 1 / self._arrays["value"]
         leaves: list[Any] = list(dict(tree_flatten(grads)).values())
         if not leaves or not all(isinstance(leaf, mx.array) for leaf in leaves):
             way_out, wrong = "Pass the gradients that value_and_grad returned.", bool(leaves)
@@ -182,7 +188,7 @@ class DynamicLossScale(Schedule):
         if not (array or isinstance(metric, bool)):
             way_out = "Pass the second value that unscale returned."
             checks.fail("finite", "True or False", metric, way_out, wrong_type=True)
-        scale, streak = self._cell.arrays["value"], self._cell.arrays["streak"] + 1
+        scale, streak = self._arrays["value"], self._arrays["streak"] + 1
         if mlx_protocol.is_tracing() and not self._cell.is_traced():
             raise ValueError(UNCAPTURED.format(name=repr(self)))
         grow = streak >= self.growth_interval
@@ -220,7 +226,7 @@ class DynamicLossScale(Schedule):
     def value_at(self, progress: P) -> P:
         """Return the current scale, at any progress."""
         array = isinstance(progress, mx.array)
-        scale: Any = self._cell.arrays["value"] if array else float(self)
+        scale: Any = self._arrays["value"] if array else float(self)
         return scale + 0 * progress  # type: ignore[no-any-return]
 
     def prepare(self, progress: float) -> float:
@@ -234,7 +240,7 @@ class DynamicLossScale(Schedule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scale and its count in plain numbers; this waits for the device."""
-        streak = int(_item(self._cell.arrays["streak"]))
+        streak = int(_item(self._arrays["streak"]))
         return {"progress": self.progress, "scale": float(self), "streak": streak}
 
     def counted_in(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
