@@ -66,9 +66,12 @@ class Cell:
         Args:
             use: Whether a computation uses the value, rather than only showing it.
         """
-        if (pair := self._placeholders()) is not None:
+        # The conditions of the calls are here too, because this is called at every use.
+        look = self.extras or (self.arrays and self.arrays["value"] is not self._ours)
+        if look and (pair := self._placeholders()) is not None:
             return pair
-        self.noticed(use)
+        if self._read_at != self._updates:
+            self.noticed(use)
         return self.value
 
     def is_traced(self) -> bool:

@@ -763,17 +763,14 @@ class Expression(ScheduledScalar):
 
     def value_at(self, progress: functions.P) -> functions.P:
         """Return the operation on the operands' values at ``progress``."""
-        result: functions.P = self._fold(lambda scalar: scalar.value_at(progress))
-        return result
+        return self._fold(lambda scalar: scalar.value_at(progress))  # type: ignore[no-any-return]
 
     def in_force(self, progress: functions.P) -> functions.P:
         """Return the operation on the values of its operands at ``progress``, held or not."""
-        result: functions.P = self._fold(lambda scalar: scalar.in_force(progress))
-        return result
+        return self._fold(lambda scalar: scalar.in_force(progress))  # type: ignore[no-any-return]
 
     def _read(self, use: bool = True) -> float | Pair:
-        result: float | Pair = self._fold(lambda scalar: scalar._read(use))
-        return result
+        return self._fold(lambda scalar: scalar._read(use))  # type: ignore[no-any-return]
 
     def _fold(
         self,
