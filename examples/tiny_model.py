@@ -37,9 +37,9 @@ adapter_path: {folder}/adapters
 train: true
 num_layers: 2
 batch_size: 4
-iters: 200
-steps_per_report: 20
-steps_per_eval: 50
+iters: 100
+steps_per_report: 10
+steps_per_eval: 25
 lr_schedule: Warmup(CosineAnnealing(1e-2, 1e-4), 0.1)
 optimizer: adamw
 optimizer_config:

@@ -268,7 +268,7 @@ def test_tiny_model(tmp_path: Path) -> None:
     assert len(losses) == 10
     assert losses[-1] < losses[0] - 0.2
     for row in rows:
-        assert float(row["weight_decay"]) == pytest.approx(0.01 + 0.09 * int(row["step"]) / 200)
+        assert float(row["weight_decay"]) == pytest.approx(0.01 + 0.09 * int(row["step"]) / 100)
     assert (tmp_path / "run.png").stat().st_size > 20_000
 
 
