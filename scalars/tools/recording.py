@@ -297,9 +297,9 @@ class Recorder:
             checks.fail("Recorder", "given an update before plot", self.rows, "Call update first.")
         chosen = names or [name for name in self._names() if name not in ("step", "progress")]
         curves = {}
+        scalars: Mapping[str, Any] = {} if self._group is None else self._group
         for name in chosen:
-            known = self._group is not None and name in self._group
-            scalar = self._group[name] if self._group is not None and known else None
+            scalar = scalars.get(name)
             rows = zip(self[x], self[name], self["progress"], strict=True)
             lines = recorded(rows, scalar)
             marks = () if scalar is None else marks_of(scalar)
