@@ -205,6 +205,38 @@ def test_states_of_several_optimizers_are_loaded_into_a_compiled_step() -> None:
     assert_same(steps(5)[1], expected)
 
 
+class Holder(optim.Optimizer):
+    """An optimizer of a user that holds another one, and has no step of its own."""
+
+    def __init__(self, inner: optim.Optimizer) -> None:
+        super().__init__()
+        self._state = {}
+        self.inner = inner
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        return self.inner.apply_gradients(gradients, parameters)
+
+    @property
+    def state(self) -> Any:
+        return {"inner": self.inner.state}
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.inner.state = state["inner"]
+
+
+def test_the_state_of_an_optimizer_that_holds_another_one() -> None:
+    optimizer = Holder(optim.Adam(Linear(0.1, 0.0)))
+    group = attach(optimizer).update(0.5)
+    optimizer.apply_gradients({"w": mx.ones(2)}, {"w": mx.zeros(2)})
+    saved = {"inner": reloaded(optimizer.state["inner"])}
+    group.update(0.75)
+    optimizer.apply_gradients({"w": mx.ones(2)}, {"w": mx.zeros(2)})
+    optimizer.state = saved
+    assert group.progress == 0.5
+    assert optimizer.state["inner"]["step"].item() == 1
+
+
 @pytest.mark.parametrize("used", [False, True])
 def test_a_loaded_state_is_not_changed_by_later_steps(used: bool) -> None:
     weights = {"w": mx.zeros(2), "v": mx.zeros(2)}

@@ -141,6 +141,25 @@ def test_a_layer_whose_scalar_is_captured_or_updated_by_itself() -> None:
         make_steps(optimizer, 40, model=model)
 
 
+def test_two_optimizers_of_one_model_in_one_compiled_step() -> None:
+    model, _ = with_dropout()
+    first, second = optim.SGD(Linear(0.1, 0.0)), optim.Adam(CosineAnnealing(0.1))
+    groups = attach(first, model, Horizon(10)), attach(second, horizon=Horizon(10))
+    loss_and_grad = nn.value_and_grad(model, lambda x: model(x).sum())
+    state = [model.state, first.state, second.state, mx.random.state]
+
+    def step(x: mx.array) -> None:
+        grads = loss_and_grad(x)[1]
+        first.update(model, grads)
+        second.update(model, grads)
+
+    compiled = mx.compile(step, inputs=state, outputs=state)
+    for _ in range(3):
+        compiled(X)
+        mx.eval(state)
+    assert [group.step for group in groups] == [3, 3]
+
+
 @pytest.mark.parametrize(
     "settle",
     [

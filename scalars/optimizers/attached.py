@@ -85,7 +85,11 @@ class AttachedOptimizer(Optimizer):
             state = {**state, KEY: captured[KEY]}
         inherited.fset(self, state)
         if self._state is state:
-            self._state = _put(state, captured)
+            try:
+                self._state = _put(state, captured)
+            except BaseException:  # complete the assignment after an interrupt
+                self._state = _put(state, captured)
+                raise
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Raise ``TypeError``: the scalars of a copy would not be linked to its state."""
@@ -97,13 +101,13 @@ class AttachedOptimizer(Optimizer):
 
 def _check_state(optimizer: Any, state: Any) -> None:
     """Check the containers of a state that is assigned, before a part of it is."""
+    way_out = "Assign what optimizer.state was when it was saved."
     several = isinstance(optimizer, MultiOptimizer)
     needed = "states" if several else "step"
     if not isinstance(state, dict):
-        way_out = "Assign what optimizer.state was when it was saved."
         checks.fail("optimizer.state", "a dict", state, way_out, wrong_type=True)
-    if needed not in state:
-        way_out = "Assign what optimizer.state was when it was saved."
+    # Another optimizer that holds optimizers has no step of its own.
+    if needed not in state and (several or needed in optimizer._state):
         checks.fail("optimizer.state", f"a state with {needed!r}", sorted(state), way_out)
     if several:
         for member, part in zip(optimizer.optimizers, state["states"], strict=False):

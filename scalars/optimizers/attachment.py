@@ -248,8 +248,8 @@ class Attachment:
         used = in_model(model, only_training=True)
         others = {n: x for n, x in used if id(x) not in known and x.held is None}
         if traced:
-            going_on = {n: x for n, x in others.items() if x.changes and x._cell.progress < 1}
-            if frozen := [n for n, x in going_on.items() if not x._cell.is_traced()]:
+            uncaptured = {n: x for n, x in others.items() if not x._cell.is_traced()}
+            if frozen := [n for n, x in uncaptured.items() if x.changes and x._cell.progress < 1]:
                 raise ValueError(words.BLIND_LAYERS.format(names=", ".join(frozen)))
         elif idle := [n for n, x in others.items() if x.idle]:
             names = ", ".join(idle)
