@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fractions
+import gc
 import json
 import math
 import numbers
 import operator
 import statistics
+import weakref
 from typing import Any
 
 import mlx.core as mx
@@ -183,6 +185,34 @@ def test_expressions_follow_and_update_their_scalars() -> None:
         ValueError, match=r"progress of an expression must be the same .* \[0.0, 0.5\]"
     ):
         _ = share.progress
+
+
+def test_an_expression_made_again_is_as_good_as_a_new_one() -> None:
+    beta, one = Linear(0.9, 0.99), 1.0
+    for _ in range(2):
+        assert [repr(1 - beta), repr(one - beta), repr(2 - beta)] == [
+            f"{x} - Linear(start=0.9, end=0.99)" for x in ("1", "1.0", "2")
+        ]
+        assert repr(1 + beta) == "1 + Linear(start=0.9, end=0.99)"
+    assert [math.copysign(1, float(zero - Linear(0.0, 1.0))) for zero in (0.0, -0.0)] == [1, -1]
+    zeros = Constant(0.0)
+    assert [math.copysign(1, float(zero - zeros)) for zero in (0.0, -0.0)] == [1, -1]
+    rest = 1 - beta
+    beta.update(1)
+    assert float(rest) == float(1 - beta) == 1 - 0.99
+
+
+def test_expressions_are_not_kept_alive() -> None:
+    beta, other = Linear(0.9, 0.99), Linear(0.0, 1.0)
+    made = [weakref.ref(1 - (2 * beta)), weakref.ref(beta - other), weakref.ref(other)]
+    del other
+    gc.collect()
+    assert [one() for one in made] == [None] * 3
+    alone = weakref.ref(beta)
+    _ = 1 - beta
+    del beta, _
+    gc.collect()
+    assert alone() is None
 
 
 def test_an_expression_updates_all_of_its_scalars_or_none() -> None:

@@ -26,7 +26,7 @@ from scalars import (
     minimum,
     parse,
 )
-from scalars.number.scalar import Expression, View
+from scalars.number.scalar import Expression
 
 lr = CosineAnnealing(1e-3, end=1e-5)
 x = mx.array(1.0)
@@ -47,7 +47,7 @@ assert_type(exp(-lr), Expression)
 assert_type(exp(0.5), float)
 assert_type(exp(x), mx.array)
 assert_type(minimum(0.1, 0.2), float)
-assert_type(lr.astype(mx.bfloat16), View)
+assert_type(lr.astype(mx.bfloat16), Expression)
 assert_type(lr(mx.array(3)), mx.array)
 assert_type(Horizon(10).progress(3), float)
 assert_type(Horizon(10).progress(x), mx.array)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
+import mlx.core as mx
+
 from .. import functions
 from .cell import Pair
 
@@ -32,11 +34,14 @@ class Operation(NamedTuple):
     """Whether it increases with its one operand, where it is defined."""
     wave: bool = False
     """Whether it oscillates between -1 and 1."""
+    dtype: mx.Dtype | None = None
+    """The dtype that MLX sees, of the operation of a view."""
 
     def of(self, numbers: Sequence[Any]) -> Any:
         """Return the result for numbers, some of which may be a ``Pair``."""
         function = self.of_scalars or self.function
-        if self is AS_TYPE or Pair not in map(type, numbers):
+        traced = isinstance(numbers[0], Pair) or isinstance(numbers[-1], Pair)
+        if not traced or self.dtype is not None:
             return function(*numbers)
         result = function(*[x.value if isinstance(x, Pair) else x for x in numbers])
         if self.exact_remainder:
@@ -79,8 +84,11 @@ class Operation(NamedTuple):
 
 
 JUMPING = ("floor_divide", "remainder", "floor")
-AS_TYPE = Operation("astype", "", lambda number: number)
-"""The operation of a view: the number is the same, and MLX sees an array of another dtype."""
+VIEWS = {
+    str(dtype): Operation(str(dtype), f".astype({dtype})", lambda number: number, dtype=dtype)
+    for dtype in (mx.float32, mx.bfloat16, mx.float16, mx.float64)
+}
+"""The operations of ``astype``: the number is the same, and MLX sees an array of a dtype."""
 OPERATIONS = {
     operation.name: operation
     for operation in (

@@ -1,10 +1,10 @@
 """The scheduled scalar: a number that changes, for MLX and for Python.
 
-A ``ScheduledScalar`` is a ``Leaf``, which has a value of its own; an ``Expression``, the result
-of an operation on scalars and numbers; or a ``View`` of another dtype. These classes depend on
-each other, so they share this file. Operators, ``__mlx_array__``, ``array`` and ``float`` all get
-the value from ``_read``, which returns a float, or in a trace a ``Pair`` of arrays. An expression
-computes it from its leaves, and a leaf reads it from its cell.
+A ``ScheduledScalar`` is a ``Leaf``, which has a value of its own, or an ``Expression``, the result
+of an operation on scalars and numbers. These classes depend on each other, so they share this
+file. Operators, ``__mlx_array__``, ``array`` and ``float`` all get the value from ``_read``, which
+returns a float, or in a trace a ``Pair`` of arrays. An expression computes it from its leaves, and
+a leaf reads it from its cell.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from . import mlx_protocol, ranges
 from .cell import Cell, Pair
 from .conversions import Conversions
 from .mlx_protocol import ProtocolArray
-from .operations import AS_TYPE, OPERATIONS, Operation
+from .operations import OPERATIONS, VIEWS, Operation
 from .together import (
     Hand,
     Loadable,
@@ -72,7 +72,15 @@ def _operator(name: str, reflected: bool = False) -> _Method[Expression]:
         return Expression(operation, self, other) if is_number(other) else NotImplemented
 
     def swapped(self: ScheduledScalar, other: Any) -> Any:
-        return Expression(operation, other, self) if is_number(other) else NotImplemented
+        kept = self._kept
+        if kept[0] is operation and kept[1] is other:
+            return kept[2]
+        if not is_number(other):
+            return NotImplemented
+        made = Expression(operation, other, self)
+        if isinstance(self, Leaf) and type(other) in HOST:
+            self.__dict__["_kept"] = operation, other, made
+        return made
 
     made = swapped if reflected else method
     made.__name__, made.__qualname__ = name, f"ScheduledScalar.{name}"
@@ -120,6 +128,9 @@ class ScheduledScalar(Conversions):
     _size = 0
     """The number of operations in an expression; a part that is used twice counts twice."""
     _last: tuple[float | None, Any] = (None, None)
+    """The value that MLX was last given, and its array."""
+    _kept: tuple[Any, Any, Any] = (None, None, None)
+    """The last operation on a number and a leaf: optimizers write ``1 - beta`` for each array."""
     _calls = 0
 
     @property
@@ -142,9 +153,6 @@ class ScheduledScalar(Conversions):
         Args:
             use: Whether a computation uses the value, rather than only showing it.
         """
-
-    def _fold(self, of_scalar: Callable[[Any], Any], of_node: Callable[..., Any]) -> Any:
-        return of_scalar(self)
 
     def __float__(self) -> float:
         """Return the current value in double precision."""
@@ -415,7 +423,7 @@ class ScheduledScalar(Conversions):
         array: mx.array = last
         return array
 
-    def astype(self, dtype: mx.Dtype) -> View:
+    def astype(self, dtype: mx.Dtype) -> Expression:
         """Return a live view that MLX sees as an array of ``dtype``.
 
         In ``array * scalar`` MLX converts the scalar to a float32 array, which promotes
@@ -428,7 +436,10 @@ class ScheduledScalar(Conversions):
             >>> (x * Linear(1, 2)).dtype, (x * Linear(1, 2).astype(mx.bfloat16)).dtype
             (mlx.core.float32, mlx.core.bfloat16)
         """
-        return View(self, dtype)
+        if not isinstance(dtype, mx.Dtype) or str(dtype) not in VIEWS:
+            way_out = "Pass mx.float32, mx.bfloat16 or mx.float16."
+            checks.fail("dtype", "a floating point mx.Dtype", dtype, way_out, wrong_type=True)
+        return Expression(VIEWS[str(dtype)], self)
 
     def __call__(self, step: Any = None) -> mx.array:
         """Return the current value, as MLX optimizers call their learning rate.
@@ -719,7 +730,7 @@ class Expression(ScheduledScalar):
         self.operands: tuple[Any, ...] = tuple(
             [x if type(x) in HOST and -LARGE < x < LARGE else _operand(x) for x in operands]
         )
-        self._size = 1
+        self._size, self.own_dtype = 1, operation.dtype
         for x in self.operands:
             if type(x) not in HOST:
                 self._size += x._size
@@ -763,26 +774,29 @@ class Expression(ScheduledScalar):
 
     def value_at(self, progress: functions.P) -> functions.P:
         """Return the operation on the operands' values at ``progress``."""
-        return self._fold(lambda scalar: scalar.value_at(progress))  # type: ignore[no-any-return]
+        return self._combine("value_at", progress)  # type: ignore[no-any-return]
 
     def in_force(self, progress: functions.P) -> functions.P:
         """Return the operation on the values of its operands at ``progress``, held or not."""
-        return self._fold(lambda scalar: scalar.in_force(progress))  # type: ignore[no-any-return]
+        return self._combine("in_force", progress)  # type: ignore[no-any-return]
 
     def _read(self, use: bool = True) -> float | Pair:
-        return self._fold(lambda scalar: scalar._read(use))  # type: ignore[no-any-return]
+        return self._combine("_read", use)  # type: ignore[no-any-return]
 
-    def _fold(
-        self,
-        of_scalar: Callable[[Any], Any],
-        of_node: Callable[..., Any] = lambda node, x: node.operation.of(x),
-    ) -> Any:
-        """Return the result of ``of_node`` for the expression, and of ``of_scalar`` for leaves."""
+    def _combine(self, method: str, argument: Any) -> Any:
+        """Return the operation on the results of a method of the operands."""
         if self._size <= SMALL:
-            of = [x if type(x) in HOST else x._fold(of_scalar, of_node) for x in self.operands]
-            return of_node(self, of)
-        # Compute each part once, after its operands, so that the cost is linear in the number
-        # of parts and deep expressions do not recurse.
+            of = [x if type(x) in HOST else getattr(x, method)(argument) for x in self.operands]
+            return self.operation.of(of)
+        call = operator.methodcaller(method, argument)
+        return self._fold(call, lambda node, numbers: node.operation.of(numbers))
+
+    def _fold(self, of_scalar: Callable[[Any], Any], of_node: Callable[..., Any]) -> Any:
+        """Return the result of ``of_node`` for the expression, and of ``of_scalar`` for leaves.
+
+        Each part is computed once, after its operands, so that the cost is linear in the number
+        of parts and deep expressions do not recurse.
+        """
         known: dict[int, Any] = {}
         waiting: list[ScheduledScalar] = [self]
         while waiting:
@@ -799,13 +813,22 @@ class Expression(ScheduledScalar):
             waiting.pop()
         return known[id(self)]
 
+    @property
+    def held(self) -> float | None:
+        """The held value of the scalar in a view; other expressions are never held."""
+        return self.operands[0].held if self.operation.name in VIEWS else None
+
+    def _to_hold(self, verb: str) -> Leaf:
+        view = self.operation.name in VIEWS
+        return self.operands[0]._to_hold(verb) if view else super()._to_hold(verb)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the operations as a flat list, so that pickle does not recurse."""
         found: dict[int, Expression] = {}
         self._fold(lambda scalar: None, lambda node, x: found.setdefault(id(node), node))
         nodes, places = [*found.values()], {key: Place(i) for i, key in enumerate(found)}
         operands = [[places.get(id(x), x) for x in node.operands] for node in nodes]
-        return _rebuilt, ([_name(node) for node in nodes], operands)
+        return _rebuilt, ([node.operation.name for node in nodes], operands)
 
     def __repr__(self) -> str:
         """Return the expression as Python code."""
@@ -816,19 +839,11 @@ class Place(int):
     """An operand in a pickled expression: the index of the operation that computes it."""
 
 
-def _name(node: Expression) -> str:
-    """Return the name of an operation, or of the dtype of a view, as a ``Dtype`` has no pickle."""
-    return str(node.own_dtype) if isinstance(node, View) else node.operation.name
-
-
 def _rebuilt(names: list[str], operands: list[list[Any]]) -> Expression:
     made: list[Expression] = []
     for name, of in zip(names, operands, strict=True):
         filled = [made[x] if isinstance(x, Place) else x for x in of]
-        if name in OPERATIONS:
-            made.append(Expression(OPERATIONS[name], *filled))
-        else:
-            made.append(View(filled[0], getattr(mx, name.rpartition(".")[2])))
+        made.append(Expression((VIEWS | OPERATIONS)[name], *filled))
     return made[-1]
 
 
@@ -837,45 +852,18 @@ def _bounds(operand: ScheduledScalar | float) -> tuple[float, float]:
 
 
 def _written(node: Expression, operands: list[Any]) -> str:
-    symbol = node.operation.symbol
+    name, symbol, *_ = node.operation
     shown = [x if isinstance(x, str) else repr(x) for x in operands]
-    if isinstance(node, View):
-        text = f"({shown[0]})" if _is_infix(node.scalar) else shown[0]
-        return f"{text}.astype({node.own_dtype!r})"
     if not symbol:
-        name = "abs" if node.operation.name == "absolute" else node.operation.name
-        return f"{name}({', '.join(shown)})"
+        return f"{'abs' if name == 'absolute' else name}({', '.join(shown)})"
     pairs = zip(node.operands, shown, strict=True)
     shown = [f"({text})" if _is_infix(operand) else text for operand, text in pairs]
+    if name in VIEWS:
+        return shown[0] + symbol
     return f" {symbol} ".join(shown) if len(shown) > 1 else symbol + shown[0]
 
 
 def _is_infix(operand: Any) -> bool:
     if isinstance(operand, Expression):
-        return bool(operand.operation.symbol)
+        return bool(operand.operation.symbol) and operand.operation.name not in VIEWS
     return not isinstance(operand, ScheduledScalar) and operand < 0
-
-
-class View(Expression):
-    """A scalar that MLX sees as an array of another dtype: what ``astype`` returns."""
-
-    own_dtype: mx.Dtype
-
-    def __init__(self, scalar: ScheduledScalar, dtype: mx.Dtype) -> None:
-        if not isinstance(dtype, mx.Dtype) or not mx.issubdtype(dtype, mx.floating):
-            way_out = "Pass mx.float32, mx.bfloat16 or mx.float16."
-            checks.fail("dtype", "a floating point mx.Dtype", dtype, way_out, wrong_type=True)
-        super().__init__(AS_TYPE, scalar)
-        self.scalar = scalar
-        self.own_dtype = dtype
-
-    def _read(self, use: bool = True) -> float | Pair:
-        return self.scalar._read(use)
-
-    @property
-    def held(self) -> float | None:
-        """The held value of the scalar, or ``None``."""
-        return self.scalar.held
-
-    def _to_hold(self, verb: str) -> Leaf:
-        return self.scalar._to_hold(verb)

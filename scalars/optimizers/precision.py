@@ -11,7 +11,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from .. import checks
-from ..number.scalar import ScheduledScalar, View
+from ..number.operations import VIEWS
+from ..number.scalar import Expression, ScheduledScalar
 from ..training.horizon import Horizon
 from .discover import replaced, within
 
@@ -34,17 +35,17 @@ def check_probabilities(model: nn.Module, horizon: Horizon | None) -> None:
                     checks.fail(name, "from 0 to below 1", rates, way_out)
 
 
-class LayerView(View):
+class LayerView(Expression):
     """A view with which an attachment replaces a scalar in a layer."""
 
     def __init__(self, scalar: ScheduledScalar, dtype: mx.Dtype, wide: bool = False) -> None:
-        super().__init__(scalar, dtype)
+        super().__init__(VIEWS[str(dtype)], scalar)
         self._wide = wide
 
     @property
     def dtype(self) -> mx.Dtype:
         """The dtype that MLX sees, which is float32 for a wide view."""
-        return mx.float32 if self._wide else self.own_dtype
+        return mx.float32 if self._wide else super().dtype
 
 
 class LayerViews:
@@ -112,4 +113,4 @@ def _view(scalar: ScheduledScalar, dtype: mx.Dtype, wide: bool) -> ScheduledScal
 
 
 def _unwrapped(scalar: ScheduledScalar) -> ScheduledScalar:
-    return scalar.scalar if isinstance(scalar, LayerView) else scalar
+    return scalar.operands[0] if isinstance(scalar, LayerView) else scalar

@@ -9,8 +9,8 @@ from typing import Any
 import mlx.core as mx
 
 from .. import checks
-from ..number.operations import OPERATIONS
-from ..number.scalar import Expression, ScheduledScalar, View
+from ..number.operations import OPERATIONS, VIEWS
+from ..number.scalar import Expression, ScheduledScalar
 from ..schedules.annealing import Constant
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon, check_horizon
@@ -56,9 +56,10 @@ def _config(scalar: Any, depth: int) -> dict[str, Any]:
     if isinstance(scalar, Phases):
         return {"phases": [_of_phase(phase, depth + 2) for phase in scalar]}
     if isinstance(scalar, Expression):
-        dtype = [str(scalar.dtype).rpartition(".")[2]] if isinstance(scalar, View) else []
+        operation = scalar.operation.name
+        dtype = [operation.rpartition(".")[2]] if operation in VIEWS else []
         operands = _plain([*scalar.operands, *dtype], depth + 1)
-        return {"operation": scalar.operation.name, "operands": operands}
+        return {"operation": "astype" if dtype else operation, "operands": operands}
     if (name := registry.name_of(scalar)) is None:
         way_out = "Define a class for it and call register(name, class)."
         checks.fail("a schedule", "one that has a name", scalar, way_out)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from .. import checks, sketch
-from ..number.scalar import Expression, ScheduledScalar, View
+from ..number.scalar import Expression, ScheduledScalar
 from ..number.together import hold_all, leaves_of, load_all, observe_all, progress_of, update_all
 from .horizon import Horizon, check_horizon
 
@@ -441,6 +441,4 @@ def check_group(value: Any) -> None:
 
 def _is_uncertain(scalar: ScheduledScalar) -> bool:
     """Return whether a scalar is an expression of unknown range, whose value may not be finite."""
-    while isinstance(scalar, View):
-        scalar = scalar.scalar
     return isinstance(scalar, Expression) and not all(map(math.isfinite, scalar.bounds))
