@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence as Values
 from functools import cached_property
-from itertools import pairwise
 from numbers import Real as AnyReal
 from typing import Annotated, Any
 
 from .. import checks
 from ..checks import Boundaries, Fraction, Positive, Real
-from ..functions import P, minimum
+from ..functions import P
 from ..number.scalar import ScheduledScalar
 from .annealing import Constant
 from .base import Schedule
@@ -19,15 +18,14 @@ from .curves import CurveName, along, mix
 from .spans import (
     HOST_TOLERANCE,
     MOST_CYCLES,
+    EqualSpans,
+    Spans,
     edges_of_spans,
-    equal_spans,
-    growing_spans,
     inner,
     inner_spans,
+    last_reached,
     piecewise,
-    reached,
     span_at,
-    span_of,
 )
 
 
@@ -328,23 +326,20 @@ class Repeat(Schedule):
         if self.times > most:
             rule = f"at most {most:,}" + (" if growth is not 1" if self.growth != 1 else "")
             checks.fail("times of Repeat", rule, self.times, "Pass a smaller number.")
-        spans = [end - begin for begin, end in pairwise((0.0, *self._ends))]
-        if min(spans) < HOST_TOLERANCE:
+        if min(end - begin for begin, end in self._spans.ends()) < HOST_TOLERANCE:
             rule = f"such that each repetition takes at least {HOST_TOLERANCE:g} of the run"
             checks.fail("growth of Repeat", rule, self.growth, "Reduce times or growth.")
 
     @cached_property
-    def _ends(self) -> tuple[float, ...]:
-        """The ends of the repetitions, the last one at or after 1; if all are equal, the first."""
+    def _spans(self) -> EqualSpans | Spans:
         if self.growth == 1:
-            return (1 / self.times,)
-        return growing_spans(self.times, self.growth)
+            return EqualSpans(1 / self.times)
+        return Spans.growing(self.times, self.growth)
 
     def value_at(self, progress: P) -> P:
         """Return decay^i schedule(x)."""
         schedule: Any = self.schedule
-        ends = self._ends
-        i, x = equal_spans(progress, ends[0]) if self.growth == 1 else span_of(progress, ends)
+        i, x = self._spans.at(progress)
         value: P = schedule.value_at(x)
         return value if self.decay == 1 else self.decay**i * value
 
@@ -352,11 +347,7 @@ class Repeat(Schedule):
     def edges(self) -> tuple[float, ...]:
         """The progresses between which the value is monotone."""
         schedule: Any = self.schedule
-        within = (0.0, *schedule.edges)
-        if self.growth == 1:
-            starts = [0, *inner_spans(math.ceil(self.times - HOST_TOLERANCE))]
-            return inner([(i + edge) / self.times for i in starts for edge in within])
-        spans = pairwise((0.0, *self._ends))
+        spans, within = self._spans.ends(), (0.0, *schedule.edges)
         return inner([begin + (end - begin) * edge for begin, end in spans for edge in within])
 
 
@@ -485,7 +476,7 @@ class Staircase(Schedule):
     def value_at(self, progress: P) -> P:
         """Return schedule(every floor(p / every))."""
         schedule: Any = self.schedule
-        return schedule.value_at(minimum(self.every * reached(progress, self.every), 1.0))  # type: ignore[no-any-return]
+        return schedule.value_at(last_reached(progress, self.every))  # type: ignore[no-any-return]
 
     @property
     def edges(self) -> tuple[float, ...]:

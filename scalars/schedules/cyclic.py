@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -15,11 +14,10 @@ from .curves import CurveName, along
 from .spans import (
     HOST_TOLERANCE,
     MOST_CYCLES,
-    equal_spans,
+    EqualSpans,
+    Spans,
     inner,
-    inner_spans,
     piecewise,
-    span_of,
 )
 
 MODES = ("triangular", "triangular2", "exp_range")
@@ -74,36 +72,31 @@ class CosineAnnealingWarmRestarts(Schedule):
 
     def check_together(self) -> None:
         """Check that the cycles fill the run."""
-        if self.cycle_mult != 1 and len(self._ends) > MOST_CYCLES:
+        if self.cycle_mult != 1 and len(self._cycles.ends()) > MOST_CYCLES:
             rule = f"so large that at most {MOST_CYCLES:,} cycles fill the run"
             way_out = "Increase cycle_mult or first_cycle."
             checks.fail("cycle_mult of CosineAnnealingWarmRestarts", rule, self.cycle_mult, way_out)
 
     @cached_property
-    def _ends(self) -> tuple[float, ...]:
-        """The ends of the cycles, the last one at or after the end of the run."""
+    def _cycles(self) -> EqualSpans | Spans:
+        if self.cycle_mult == 1:
+            return EqualSpans(self.first_cycle)
         edges, length = [self.first_cycle], self.first_cycle
         while edges[-1] < 1 - HOST_TOLERANCE and len(edges) <= MOST_CYCLES:
             length *= self.cycle_mult
             edges.append(edges[-1] + length)
-        return tuple(edges)
+        return Spans(edges)
 
     def value_at(self, progress: P) -> P:
         """Return the value in the cycle at ``progress``."""
-        if self.cycle_mult == 1:
-            i, x = equal_spans(progress, self.first_cycle)
-        else:
-            i, x = span_of(progress, self._ends)
+        i, x = self._cycles.at(progress)
         top = self.start if self.decay == 1 else self.start * self.decay**i
         return self.end + (top - self.end) * CosineAnnealing.fall(x)  # type: ignore[no-any-return]
 
     @property
     def edges(self) -> tuple[float, ...]:
         """The progresses between which the value is monotone."""
-        if self.cycle_mult == 1:
-            count = math.ceil(1 / self.first_cycle - HOST_TOLERANCE)
-            return inner([i * self.first_cycle for i in inner_spans(count)])
-        return inner(self._ends[:-1])
+        return inner([begin for begin, _ in self._cycles.ends()])
 
 
 class Cyclic(Schedule):
@@ -146,9 +139,13 @@ class Cyclic(Schedule):
     mode: Annotated[str, mode] = "triangular"
     gamma: Positive = 1.0
 
+    @cached_property
+    def _cycles(self) -> EqualSpans:
+        return EqualSpans(self.cycle)
+
     def value_at(self, progress: P) -> P:
         """Return low + (high - low) scale triangle."""
-        i, x = equal_spans(progress, self.cycle)
+        i, x = self._cycles.at(progress)
         up = x / self.rise if self.rise else 1.0
         down = (1 - x) / (1 - self.rise) if self.rise < 1 else 1.0
         triangle: Any = minimum(up, down)
@@ -161,10 +158,8 @@ class Cyclic(Schedule):
     @property
     def edges(self) -> tuple[float, ...]:
         """The progresses between which the value is monotone."""
-        count = math.ceil(1 / self.cycle - HOST_TOLERANCE)
-        starts = [0, *inner_spans(count)]
-        tops = [(i + self.rise) * self.cycle for i in starts]
-        return inner(sorted({*tops, *[i * self.cycle for i in starts]}))
+        cycles = self._cycles.ends()
+        return inner([edge for a, b in cycles for edge in (a, a + (b - a) * self.rise)])
 
     @property
     def monotone(self) -> bool:

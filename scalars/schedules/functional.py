@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from numbers import Real as AnyReal
 from typing import Annotated, Any
@@ -78,6 +79,8 @@ class LambdaValue(Schedule):
 
     def _number_at(self, progress: float) -> float:
         value = self.function(progress)
+        if type(value) is float and math.isfinite(value):  # the fast path of updates
+            return value
         if not isinstance(value, AnyReal) and getattr(value, "ndim", None) == 0:
             value = value.item()  # a scalar array of MLX or NumPy
         name = f"function(progress) of LambdaValue at progress {progress!r}"

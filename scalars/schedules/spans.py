@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -29,7 +28,7 @@ def tolerance(progress: Any) -> float:
 def clipped(x: Any) -> Any:
     """Return ``x`` clipped to [0, 1]."""
     if isinstance(x, HOST):  # the fast path of updates, as in the functions below
-        return 0.0 if x < 0.0 else min(x, 1.0)
+        return 0.0 if x < 0.0 else 1.0 if x > 1.0 else x
     return minimum(maximum(x, 0.0), 1.0)
 
 
@@ -39,7 +38,8 @@ def local(progress: Any, begin: float, end: float) -> Any:
         return 0.0 * progress
     done = progress - begin
     if isinstance(progress, HOST):
-        return min(done / (end - begin), 1.0) if done > 1e-15 else 0.0
+        length = end - begin
+        return 0.0 if done <= 1e-15 else done / length if done < length else 1.0
     # Up to 1e-15 is rounding in a difference that should be 0: 1 - 0.77 is not 0.23.
     return clipped(where(done > 1e-15, done, 0.0 * done) / (end - begin))
 
@@ -57,7 +57,7 @@ def piecewise(progress: P, boundaries: Sequence[float], piece: Callable[[int, P]
     its own.
     """
     if isinstance(progress, HOST):
-        i = span_at(progress, boundaries)
+        i = bisect_right(boundaries, progress + HOST_TOLERANCE)
         begin = boundaries[i - 1] if i else 0.0
         end = boundaries[i] if i < len(boundaries) else 1.0
         return piece(i, local(progress, begin, end))
@@ -79,71 +79,93 @@ def reached(progress: Any, every: float) -> Any:
     return floor((progress + tolerance(progress)) / every)
 
 
-def equal_spans(progress: Any, length: float) -> tuple[Any, Any]:
-    """Return the index of the span at ``progress``, and the fraction of it that is done.
+def last_reached(progress: Any, every: float) -> Any:
+    """Return the largest multiple of ``every`` that has been reached, at most 1."""
+    return clipped(every * reached(progress, every))
 
-    Spans of ``length`` follow each other; the end of the run may cut the last one. If a span
-    ends with the run, it is complete at progress 1, and no other span begins there.
+
+class EqualSpans:
+    """Spans of one length that follow each other; the end of the run may cut the last one.
+
+    If a span ends with the run, it is complete at progress 1, and no other span begins there.
     """
-    spans, last = _counted(length)
-    if isinstance(progress, HOST):
-        n = min(math.floor((progress + HOST_TOLERANCE) / length), last)
-        return n, clipped(progress * spans - n)
-    i = minimum(reached(progress, length), last)
-    return i, clipped(progress * spans - i)
 
+    def __init__(self, length: float) -> None:
+        count = 1 / length
+        if abs(count - round(count)) < HOST_TOLERANCE * count:
+            count = round(count)  # 1 / (1 / 49) is not 49
+        self.length, self.count = length, count
+        self._last = max(1, math.ceil(count)) - 1
 
-@lru_cache
-def _counted(length: float) -> tuple[float, int]:
-    """Return the number of spans of a length in a run, and the index of the last one."""
-    spans = 1 / length
-    if abs(spans - round(spans)) < HOST_TOLERANCE * spans:
-        spans = round(spans)  # 1 / (1 / 49) is not 49
-    return spans, max(1, math.ceil(spans)) - 1
+    def at(self, progress: Any) -> tuple[Any, Any]:
+        """Return the index of the span at ``progress``, and the fraction of it that is done."""
+        if isinstance(progress, HOST):
+            n = math.floor((progress + HOST_TOLERANCE) / self.length)
+            n = n if n < self._last else self._last
+            done = progress * self.count - n
+            return n, 0.0 if done < 0.0 else done if done < 1.0 else 1.0
+        i = minimum(reached(progress, self.length), self._last)
+        return i, clipped(progress * self.count - i)
+
+    def ends(self) -> list[tuple[float, float]]:
+        """Return where spans begin and end; of many spans, only of some near both ends."""
+        shown = (0, *inner_spans(self._last + 1))
+        return [(i * self.length, (i + 1) * self.length) for i in shown]
 
 
 def stretched(progress: Any, length: float) -> Any:
     """Return ``progress`` over the smallest multiple of ``length`` that is not below it."""
     if isinstance(progress, HOST):
-        return min(progress / (length * max(1, math.ceil((progress - HOST_TOLERANCE) / length))), 1)
+        count = math.ceil((progress - HOST_TOLERANCE) / length)
+        done = progress / (length * count if count > 1 else length)
+        return done if done < 1.0 else 1.0
     spans = maximum(-floor((tolerance(progress) - progress) / length), 1)
     return clipped(progress / (length * spans))
 
 
-def growing_spans(count: float, growth: float) -> tuple[float, ...]:
-    """Return the ends of spans, each ``growth`` times as long as the one before.
+class Spans:
+    """Spans that follow each other and end at ``limits``, the last one at 1 or after it.
 
-    ``count`` spans fill the run. If ``count`` is not whole, the last one ends after the run.
+    As with ``EqualSpans``, no span begins at progress 1.
     """
-    whole = math.ceil(count - HOST_TOLERANCE)
-    longest = whole - 1 if growth > 1 else 0
-    lengths = [growth ** (i - longest) for i in range(whole)]  # the longest is 1
-    ends = list(accumulate(lengths))
-    total = ends[-1] - (whole - count) * lengths[-1]
-    return tuple([end / total for end in ends])
 
+    def __init__(self, limits: Sequence[float]) -> None:
+        self.limits = (0.0, *limits)
 
-def span_of(progress: Any, ends: Sequence[float]) -> tuple[Any, Any]:
-    """Return the index of the span at ``progress``, and the fraction of it that is done.
+    @classmethod
+    def growing(cls, count: float, growth: float) -> Spans:
+        """Return ``count`` spans that fill the run, each ``growth`` times as long as the last.
 
-    The spans follow each other and end at ``ends``, the last one at the end of the run or
-    after it. As in ``equal_spans``, no span begins at progress 1.
-    """
-    if isinstance(progress, HOST):
-        n = bisect_right(ends, progress + HOST_TOLERANCE, 0, len(ends) - 1)
-        return n, local(progress, ends[n - 1] if n else 0.0, ends[n])
-    begins = (0.0, *ends[:-1])
-    module, just_after = library(progress), progress + tolerance(progress)
-    i: Any
-    if module is mx:
-        i = mx.zeros(progress.shape, mx.int32)
-        for begin in begins[1:]:
-            i = i + (just_after >= begin)
-    else:
-        i = module.searchsorted(begins[1:], just_after, side="right")
-    edges = module.array([*begins, ends[-1]], dtype=progress.dtype)
-    done = (progress - edges[i]) / (edges[i + 1] - edges[i])
-    return i.astype(progress.dtype), clipped(done)
+        If ``count`` is not whole, the last one ends after the run.
+        """
+        whole = math.ceil(count - HOST_TOLERANCE)
+        longest = whole - 1 if growth > 1 else 0
+        lengths = [growth ** (i - longest) for i in range(whole)]  # the longest is 1
+        ends = list(accumulate(lengths))
+        total = ends[-1] - (whole - count) * lengths[-1]
+        return cls([end / total for end in ends])
+
+    def at(self, progress: Any) -> tuple[Any, Any]:
+        """Return the index of the span at ``progress``, and the fraction of it that is done."""
+        limits = self.limits
+        if isinstance(progress, HOST):
+            n = bisect_right(limits, progress + HOST_TOLERANCE, 1, len(limits) - 1)
+            return n - 1, local(progress, limits[n - 1], limits[n])
+        module, just_after = library(progress), progress + tolerance(progress)
+        i: Any
+        if module is mx:
+            i = mx.zeros(progress.shape, mx.int32)
+            for begin in limits[1:-1]:
+                i = i + (just_after >= begin)
+        else:
+            i = module.searchsorted(limits[1:-1], just_after, side="right")
+        edges = module.array(limits, dtype=progress.dtype)
+        done = (progress - edges[i]) / (edges[i + 1] - edges[i])
+        return i.astype(progress.dtype), clipped(done)
+
+    def ends(self) -> list[tuple[float, float]]:
+        """Return where each span begins and ends."""
+        return list(pairwise(self.limits))
 
 
 MOST_CYCLES = 10_000
