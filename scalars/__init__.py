@@ -56,37 +56,10 @@ from .arithmetic import tanh as tanh
 from .number.scalar import ScheduledScalar as ScheduledScalar
 from .optimizers.attach import attach as attach
 from .optimizers.attach import detach as detach
-from .schedules.annealing import Constant as Constant
-from .schedules.annealing import CosineAnnealing as CosineAnnealing
-from .schedules.annealing import Exponential as Exponential
-from .schedules.annealing import InverseSqrt as InverseSqrt
-from .schedules.annealing import InverseTime as InverseTime
-from .schedules.annealing import Linear as Linear
-from .schedules.annealing import Polynomial as Polynomial
-from .schedules.annealing import Rex as Rex
-from .schedules.annealing import Tanh as Tanh
 from .schedules.base import Schedule as Schedule
-from .schedules.composition import Repeat as Repeat
-from .schedules.composition import Reversed as Reversed
-from .schedules.composition import Sequence as Sequence
-from .schedules.composition import Staircase as Staircase
-from .schedules.composition import Truncated as Truncated
-from .schedules.composition import Warmup as Warmup
-from .schedules.composition import WarmupStableDecay as WarmupStableDecay
-from .schedules.composition import Warp as Warp
-from .schedules.cyclic import CosineAnnealingWarmRestarts as CosineAnnealingWarmRestarts
-from .schedules.cyclic import Cyclic as Cyclic
-from .schedules.cyclic import OneCycle as OneCycle
-from .schedules.functional import LambdaValue as LambdaValue
-from .schedules.stepwise import MultiStepDecay as MultiStepDecay
-from .schedules.stepwise import PiecewiseConstant as PiecewiseConstant
-from .schedules.stepwise import PiecewiseInterpolate as PiecewiseInterpolate
-from .schedules.stepwise import StepDecay as StepDecay
 from .table import ByStep as ByStep
 from .training.group import ScalarGroup as ScalarGroup
 from .training.horizon import Horizon as Horizon
-from .training.phases import Phase as Phase
-from .training.phases import Phases as Phases
 
 __version__ = "0.1.0"
 
@@ -103,6 +76,31 @@ if TYPE_CHECKING:
     from .optimizers.layers import no_decay as no_decay
     from .optimizers.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
     from .optimizers.schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
+    from .schedules.annealing import Constant as Constant
+    from .schedules.annealing import CosineAnnealing as CosineAnnealing
+    from .schedules.annealing import Exponential as Exponential
+    from .schedules.annealing import InverseSqrt as InverseSqrt
+    from .schedules.annealing import InverseTime as InverseTime
+    from .schedules.annealing import Linear as Linear
+    from .schedules.annealing import Polynomial as Polynomial
+    from .schedules.annealing import Rex as Rex
+    from .schedules.annealing import Tanh as Tanh
+    from .schedules.composition import Repeat as Repeat
+    from .schedules.composition import Reversed as Reversed
+    from .schedules.composition import Sequence as Sequence
+    from .schedules.composition import Staircase as Staircase
+    from .schedules.composition import Truncated as Truncated
+    from .schedules.composition import Warmup as Warmup
+    from .schedules.composition import WarmupStableDecay as WarmupStableDecay
+    from .schedules.composition import Warp as Warp
+    from .schedules.cyclic import CosineAnnealingWarmRestarts as CosineAnnealingWarmRestarts
+    from .schedules.cyclic import Cyclic as Cyclic
+    from .schedules.cyclic import OneCycle as OneCycle
+    from .schedules.functional import LambdaValue as LambdaValue
+    from .schedules.stepwise import MultiStepDecay as MultiStepDecay
+    from .schedules.stepwise import PiecewiseConstant as PiecewiseConstant
+    from .schedules.stepwise import PiecewiseInterpolate as PiecewiseInterpolate
+    from .schedules.stepwise import StepDecay as StepDecay
     from .tools.config import from_config as from_config
     from .tools.config import to_config as to_config
     from .tools.flags import add_arguments as add_arguments
@@ -115,34 +113,44 @@ if TYPE_CHECKING:
     from .tools.recording import Recorder as Recorder
     from .tools.registry import register as register
     from .tools.report_callback import ReportCallback as ReportCallback
+    from .training.phases import Phase as Phase
+    from .training.phases import Phases as Phases
     from .training.ranks import sync_ranks as sync_ranks
 
 _LATER = {
-    "DynamicLossScale": "adaptive.loss_scale",
-    "EarlyStopping": "adaptive.early_stopping",
-    "Greedy": "adaptive.greedy",
-    "NewBob": "adaptive.plateau",
-    "ReduceOnPlateau": "adaptive.plateau",
-    "ThresholdSwitch": "adaptive.threshold",
-    "layer_optimizer": "optimizers.layers",
-    "layer_scales": "optimizers.layers",
-    "no_decay": "optimizers.layers",
-    "ScheduleFreeAdamW": "optimizers.schedule_free",
-    "ScheduleFreeSGD": "optimizers.schedule_free",
-    "recompute_batch_norm": "optimizers.batch_norm",
-    "from_config": "tools.config",
-    "to_config": "tools.config",
-    "add_arguments": "tools.flags",
-    "from_arguments": "tools.flags",
-    "LearningRateTest": "tools.lr_finder",
-    "find_learning_rate": "tools.lr_finder",
-    "from_name": "tools.names",
-    "parse": "tools.parsing",
-    "plot": "tools.plotting",
-    "Recorder": "tools.recording",
-    "register": "tools.registry",
-    "sync_ranks": "training.ranks",
-    "ReportCallback": "tools.report_callback",
+    name: module
+    for module, names in {
+        "schedules.annealing": (
+            "Constant CosineAnnealing Exponential InverseSqrt InverseTime Linear Polynomial "
+            "Rex Tanh"
+        ),
+        "schedules.composition": (
+            "Repeat Reversed Sequence Staircase Truncated Warmup WarmupStableDecay Warp"
+        ),
+        "schedules.cyclic": "CosineAnnealingWarmRestarts Cyclic OneCycle",
+        "schedules.functional": "LambdaValue",
+        "schedules.stepwise": "MultiStepDecay PiecewiseConstant PiecewiseInterpolate StepDecay",
+        "adaptive.loss_scale": "DynamicLossScale",
+        "adaptive.early_stopping": "EarlyStopping",
+        "adaptive.greedy": "Greedy",
+        "adaptive.plateau": "NewBob ReduceOnPlateau",
+        "adaptive.threshold": "ThresholdSwitch",
+        "training.phases": "Phase Phases",
+        "training.ranks": "sync_ranks",
+        "optimizers.layers": "layer_optimizer layer_scales no_decay",
+        "optimizers.schedule_free": "ScheduleFreeAdamW ScheduleFreeSGD",
+        "optimizers.batch_norm": "recompute_batch_norm",
+        "tools.config": "from_config to_config",
+        "tools.flags": "add_arguments from_arguments",
+        "tools.lr_finder": "LearningRateTest find_learning_rate",
+        "tools.names": "from_name",
+        "tools.parsing": "parse",
+        "tools.plotting": "plot",
+        "tools.recording": "Recorder",
+        "tools.registry": "register",
+        "tools.report_callback": "ReportCallback",
+    }.items()
+    for name in names.split()
 }
 """The modules of the names that are imported at their first use."""
 

@@ -51,8 +51,10 @@ class ByStep:
         horizon: The number of steps in the run, or a ``Horizon``.
 
     Raises:
-        ValueError: There are too few steps or too many.
-        TypeError: ``horizon`` is neither a whole number nor a ``Horizon``.
+        ValueError: There are too few steps or too many, or the value depends on metrics,
+            gradients or ``hold``.
+        TypeError: ``scalar`` is not a scalar, or ``horizon`` is neither a whole number nor a
+            ``Horizon``.
 
     Example:
         >>> import mlx.core as mx
@@ -63,6 +65,15 @@ class ByStep:
     """
 
     def __init__(self, scalar: Any, horizon: Any) -> None:
+        if not hasattr(scalar, "leaves"):
+            way_out = "Write schedule.by_step(total_steps)."
+            checks.fail("scalar", "a scheduled scalar", scalar, way_out, wrong_type=True)
+        if any(leaf.listeners or leaf.on_device for leaf in scalar.leaves):
+            way_out = "Use attach(optimizer, horizon=...), which supports such scalars."
+            checks.fail("the scalar of by_step", "a function of the step alone", scalar, way_out)
+        if held := [leaf.held for leaf in scalar.leaves if leaf.held is not None]:
+            way_out = "Call release() first, or use attach(optimizer), which follows hold() too."
+            checks.fail("the scalar of by_step", "released, as it is its formula", held[0], way_out)
         self._scalar = scalar
         self._horizon = horizon
         self._table: mx.array | None = None

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from scalars import (
+    ByStep,
     Constant,
     CosineAnnealing,
     DynamicLossScale,
@@ -270,6 +271,19 @@ def test_by_step_serves_an_optimizer_that_nothing_is_attached_to() -> None:
 def test_bad_lengths(total: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Linear(0.0, 1.0).by_step(total)
+
+
+@pytest.mark.parametrize("make", [ByStep, lambda scalar, total: scalar.by_step(total)])
+def test_by_step_needs_values_that_depend_on_the_step_alone(make: Any) -> None:
+    for scalar, rule in [
+        (ReduceOnPlateau(0.1), "a function of the step alone"),
+        (2 * Linear(1.0, 0.0) * DynamicLossScale(), "a function of the step alone"),
+        (1 - Linear(1.0, 0.0).hold(0.5), "released, as it is its formula, got 0.5"),
+    ]:
+        with pytest.raises(ValueError, match=f"the scalar of by_step must be {rule}"):
+            make(scalar, 10)
+    with pytest.raises(TypeError, match="scalar must be a scheduled scalar, got 0.1"):
+        ByStep(0.1, 10)
 
 
 # Logs -----------------------------------------------------------------------------------

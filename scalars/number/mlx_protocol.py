@@ -93,14 +93,9 @@ def is_placeholder(array: mx.array) -> bool:
     backward pass. Nor can a placeholder that a failed trace has left behind. The check is
     free for an array that has been evaluated.
     """
-    try:
-        mx.eval(array)
-    except (ValueError, IndexError):
-        return True
-    except RuntimeError:
-        # A placeholder inside of a gradient, or one that a failed trace has left behind.
-        return is_transforming()
-    return False
+    refused = _refused(array)
+    # RuntimeError: a placeholder inside of a gradient, or one that a failed trace has left behind.
+    return is_transforming() if isinstance(refused, RuntimeError) else refused is not None
 
 
 def is_transforming() -> bool:
@@ -109,13 +104,16 @@ def is_transforming() -> bool:
     It evaluates no array of the caller, so it never waits for the device. For an array that is
     evaluated already, ``is_placeholder`` is faster.
     """
+    return isinstance(_refused(_get_probe().tracer), (ValueError, IndexError))
+
+
+def _refused(array: mx.array) -> Exception | None:
+    """Return the error with which MLX refuses to evaluate ``array``, if it does."""
     try:
-        mx.eval(_get_probe().tracer)
-    except (ValueError, IndexError):
-        return True
-    except RuntimeError:
-        return False
-    return False
+        mx.eval(array)
+    except (RuntimeError, ValueError, IndexError) as error:
+        return error
+    return None
 
 
 def asked_by_mlx() -> bool:

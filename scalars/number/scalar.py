@@ -33,7 +33,6 @@ from .together import (
     Loadable,
     hold_all,
     leaves_of,
-    listeners_of,
     load_all,
     observe_all,
     progress_of,
@@ -326,12 +325,6 @@ class ScheduledScalar(Conversions):
             >>> round(float(schedule(50)), 6)
             0.05
         """
-        if listeners_of(self.leaves) or any(leaf.on_device for leaf in self.leaves):
-            way_out = "Use attach(optimizer, horizon=...), which supports such scalars."
-            checks.fail("the scalar of by_step", "a function of the step alone", self, way_out)
-        if held := [leaf.held for leaf in self.leaves if leaf.held is not None]:
-            way_out = "Call release() first, or use attach(optimizer), which follows hold() too."
-            checks.fail("the scalar of by_step", "released, as it is its formula", held[0], way_out)
         return ByStep(self, total_or_horizon)
 
     knots = cached_property(ranges.knots)
