@@ -734,7 +734,7 @@ class Expression(ScheduledScalar):
 
     def _refuse_infinite(self) -> None:
         """Raise ``ValueError`` if the result is not finite somewhere in the run."""
-        bounds = [_bounds(x) for x in self.operands]
+        bounds = [getattr(x, "bounds", (x, x)) for x in self.operands]
         known = all(math.isfinite(end) for pair in bounds for end in pair)  # not of LambdaValue
         if known and not all(map(math.isfinite, self.operation.bounds(bounds))):
             for knot in self.knots:
@@ -839,10 +839,6 @@ def _rebuilt(names: list[str], operands: list[list[Any]]) -> Expression:
         filled = [made[x] if isinstance(x, Place) else x for x in of]
         made.append(Expression((VIEWS | OPERATIONS)[name], *filled))
     return made[-1]
-
-
-def _bounds(operand: ScheduledScalar | float) -> tuple[float, float]:
-    return operand.bounds if isinstance(operand, ScheduledScalar) else (operand, operand)
 
 
 def _written(node: Expression, operands: list[Any]) -> str:

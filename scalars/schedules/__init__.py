@@ -362,10 +362,12 @@ transformers and fvcore rise again and timm's tanh jumps to its end. The rows of
 keeps the old value at a boundary and the latter changes one step early.
 
 Where a row has w - 1 or s / w, w is at least 1, or 2 for DINO: without a warm-up, take 0 and s
-instead. Levanter reads a warm-up of 1 as the fraction 1.0. ultralytics updates the rate once per
-epoch, of n steps. The rows of Burn and ParameterSchedulers.jl, and the warm-up of ultralytics, are
-compared with formulas read from their source; all other rows are compared with the values that
-the library computes.
+instead. It is at least 1, too, for PaLM's schedule of EasyLM, ``InvSqrtLrSchedule`` of Levanter
+and ``BoltOnWarmupScheduler`` of OLMo; here a warm-up of 0 raises an error in these rows. Levanter
+reads a warm-up of 1 as the fraction 1.0. ultralytics updates the rate once per epoch, of n steps.
+The rows of Burn and ParameterSchedulers.jl, and the warm-up of ultralytics, are compared with
+formulas read from their source; all other rows are compared with the values that the library
+computes.
 
 Schedules that depend on metrics are not in the table: PyTorch's ``ReduceLROnPlateau``,
 transformers' "greedy" and SpeechBrain's NewBob are ``ReduceOnPlateau``, ``Greedy`` and ``NewBob``
