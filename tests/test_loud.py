@@ -204,6 +204,25 @@ def test_a_loss_that_captures_the_model_alone_warns_while_attached(by_step: bool
             optimizer.update(model, step(X[None])[1])
 
 
+@pytest.mark.parametrize("by_step", [False, True])
+def test_a_function_that_captures_nothing_warns_beside_one_that_captures(by_step: bool) -> None:
+    """Two compiled steps, as in a GAN, share a scalar; only the first one captures it.
+
+    The first step is traced again, because the first update changes the state of the optimizer.
+    """
+    scalar, optimizer = Linear(0.1, 0.9), optim.SGD(0.1)
+    group = attach(optimizer, horizon=Horizon(60) if by_step else None, scalar=scalar)
+    right = mx.compile(lambda x: scalar * x, inputs=[optimizer.state])
+    wrong = mx.compile(lambda x: scalar * x)
+    with pytest.warns(RuntimeWarning, match="was last read while a function was being traced"):
+        for i in range(60):
+            if not by_step:
+                group.update(i / 60)
+            assert mx.allclose(right(X), scalar.at(i / 60) * X)
+            wrong(X)
+            optimizer.apply_gradients({"w": X}, {"w": X})
+
+
 @pytest.mark.parametrize(
     ("captured", "frozen"),
     [

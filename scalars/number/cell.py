@@ -87,7 +87,7 @@ class Cell:
         self.check_link()
         if self.arrays and (here := self.arrays["value"]) is not self._ours:
             if is_placeholder(here):
-                self._captured = True
+                self.seen_by_a_trace()
                 return Pair(here, self.arrays["remainder"])
             self.refresh()  # replace what a call or a failed trace has left there
         return None
@@ -106,13 +106,19 @@ class Cell:
                 self._read_at = self._unread_from = self._updates
                 self._read_in_trace = tracing
 
+    def seen_by_a_trace(self) -> None:
+        """Record that a function that captures the value is being traced."""
+        if not self._captured:
+            self._captured, self._read_in_trace = True, False
+
     def warn_if_frozen(self, owner: object) -> None:
         """Warn if the value was last read in a trace, many updates ago.
 
-        There is no warning once a function captures the value, as it then reads the arrays.
+        There is no warning for reads before the first trace that captures the value: they may
+        have been those of an eager gradient.
         """
         updates = self._updates - self._unread_from
-        if updates > self.UPDATES_UNTIL_WARNING and not self._captured:
+        if updates > self.UPDATES_UNTIL_WARNING:
             self._read_in_trace = False
             warn(words.FROZEN.format(name=repr(owner), updates=updates))
 

@@ -144,7 +144,7 @@ class StepCell(Cell):
         if isinstance(step, int):
             self.noticed(use)
             return self._at(step)
-        self._captured = True
+        self.seen_by_a_trace()
         index = mx.minimum(step, len(self._steps.progresses) - 1)
         return Pair(self.arrays["value"][index], self.arrays["remainder"][index])
 
