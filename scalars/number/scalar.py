@@ -578,7 +578,7 @@ class Leaf(ScheduledScalar):
 
     def update(self: LeafSelf, progress: float) -> LeafSelf:
         """Set the progress: see ``ScheduledScalar.update``."""
-        if type(progress) is not float or not 0.0 <= progress < 2.0:  # otherwise it is right
+        if type(progress) is not float or not 0.0 <= progress < 2.0:  # most need no check
             progress = checks.new_progress(progress)
         value = self.prepare(progress)
         try:

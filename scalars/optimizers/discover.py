@@ -9,7 +9,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
 from ..number.scalar import Leaf, ScheduledScalar
-from ..training.group import ScalarGroup
+from ..training.group import Grouped, ScalarGroup
 
 Found = Iterable[tuple[str, ScheduledScalar]]
 PRIVATE = ("_schedulers", "_state", "_attachment")
@@ -48,8 +48,8 @@ def within(name: str, value: Any) -> Found:
     """Yield the scalars in a value by name, also from lists, tuples and dicts."""
     if isinstance(value, ScheduledScalar):
         yield name, value
-    elif isinstance(group := getattr(value, "group", value), ScalarGroup):  # also of Phases
-        yield from group.items()
+    elif isinstance(value, (ScalarGroup, Grouped)):
+        yield from (value if isinstance(value, ScalarGroup) else value.group).items()
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             yield from within(f"{name}.{i}", item)

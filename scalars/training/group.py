@@ -432,6 +432,12 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         return self
 
 
+class Grouped:
+    """The base of objects other than groups whose scalars ``attach`` finds, such as ``Phases``."""
+
+    group: ScalarGroup
+
+
 def check_group(value: Any) -> None:
     """Raise ``TypeError`` if an argument ``group`` is no ``ScalarGroup``."""
     if not isinstance(value, ScalarGroup):

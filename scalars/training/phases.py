@@ -14,7 +14,7 @@ from ..schedules.base import Schedule
 from ..schedules.composition import Nested
 from ..schedules.composition import Sequence as Joined
 from ..schedules.spans import span_at
-from .group import ScalarGroup
+from .group import Grouped, ScalarGroup
 
 
 class Phase:
@@ -64,7 +64,7 @@ class _AtItsEnd(Schedule):
         return scalar.value_at(1.0 + 0 * progress)  # type: ignore[no-any-return]
 
 
-class Phases:
+class Phases(Grouped):
     """A run as a sequence of phases, like the training phases of fast.ai.
 
     Each name that has a schedule in some phase becomes one scalar of ``group``. Within a
