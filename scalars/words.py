@@ -10,9 +10,10 @@ UPDATES_UNTIL_IDLE = 30
 
 FROZEN = """\
 {name} was last read while a function was being traced, and has been updated {updates} \
-times since then: the compiled function keeps its first value forever. \
+times since then: a compiled function keeps its first value forever. \
 Capture its state, mx.compile(step, inputs=[..., scalar.state]), or attach it, \
-attach(optimizer, name=scalar), and capture optimizer.state."""
+attach(optimizer, name=scalar), and capture optimizer.state. An eager gradient that reads it so \
+rarely is right: ignore this warning then."""
 
 BLIND = """\
 {name} is called as a learning rate inside a function that mx.compile is tracing and \

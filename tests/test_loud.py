@@ -204,6 +204,32 @@ def test_a_loss_that_captures_the_model_alone_warns_while_attached(by_step: bool
             optimizer.update(model, step(X[None])[1])
 
 
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda s: s,
+        lambda s: float(s),
+        lambda s: s.progress,
+        lambda s: s.state_dict()["progress"],
+        lambda s: copy.deepcopy(s),
+        lambda s: s.at(s.progress),
+    ],
+)
+def test_reads_outside_of_a_compiled_function_do_not_hide_those_in_it(
+    read: Callable[[ScheduledScalar], Any], first: bool
+) -> None:
+    """As in training that is compiled, with an eager validation before it or now and then."""
+    scalar = Linear(0.1, 0.9)
+    step = mx.compile(lambda x: read(scalar) * x)
+    with pytest.warns(RuntimeWarning, match="was last read while a function was being traced"):
+        for i in range(60):
+            scalar.update(i / 60)
+            if first or i % 20 == 10:
+                scalar * X
+            step(X)
+
+
 @pytest.mark.parametrize("by_step", [False, True])
 def test_a_function_that_captures_nothing_warns_beside_one_that_captures(by_step: bool) -> None:
     """Two compiled steps, as in a GAN, share a scalar; only the first one captures it.

@@ -50,6 +50,8 @@ class Cell:
     """The keys in ``arrays``, besides those of ``extras``."""
     UPDATES_UNTIL_WARNING = 32
     """An eager gradient reads the value again before this many updates; a compiled one does not."""
+    READS_EXAMINED = 64
+    """The reads of which each is examined, as examining one takes longer than reading it."""
 
     def __init__(self, value: float) -> None:
         self.progress = 0.0
@@ -94,37 +96,39 @@ class Cell:
 
     def watch(self) -> None:
         """Start to watch whether a compiled function has frozen the value."""
-        self._updates = self._unread_from = 0
+        self._updates = self._reads = 0
         self._read_at = -1
-        self._read_in_trace = self._captured = False
+        self._traced_at: int | None = None
+        self._captured = False
 
     def noticed(self, use: bool) -> None:
-        """Record that the value was read since the last update: in a trace, or used outside."""
-        if self._read_at != self._updates:
-            tracing = is_tracing()
-            if use or tracing:
-                self._read_at = self._unread_from = self._updates
-                self._read_in_trace = tracing
+        """Record a read in a trace: of the first reads each, later the first after an update."""
+        tracing = is_tracing()
+        if tracing:
+            self._traced_at = self._updates
+        self._reads += 1
+        if (use or tracing) and self._reads > self.READS_EXAMINED:
+            self._read_at = self._updates
 
     def seen_by_a_trace(self) -> None:
         """Record that a function that captures the value is being traced."""
         if not self._captured:
-            self._captured, self._read_in_trace = True, False
+            self._captured, self._traced_at = True, None
 
     def warn_if_frozen(self, owner: object) -> None:
-        """Warn if the value was last read in a trace, many updates ago.
+        """Warn if the value was read in a trace, but not again for many updates.
 
         There is no warning for reads before the first trace that captures the value: they may
         have been those of an eager gradient.
         """
-        updates = self._updates - self._unread_from
+        updates = 0 if self._traced_at is None else self._updates - self._traced_at
         if updates > self.UPDATES_UNTIL_WARNING:
-            self._read_in_trace = False
+            self._traced_at = None
             warn(words.FROZEN.format(name=repr(owner), updates=updates))
 
     def compared(self) -> None:
         """Record that Python code compares the value, where it cannot be frozen."""
-        self._unread_from = self._updates
+        self._traced_at = None if self._traced_at is None else self._updates
 
     def refuse_update(self, owner: object) -> None:
         """Raise ``ValueError`` while a function that captures the value is being traced."""
@@ -155,7 +159,7 @@ class Cell:
         self._updates = count = self._updates + 1
         if not count & (count - 1) and is_tracing():  # slow: only at updates 1, 2, 4, 8, ...
             warn(words.UPDATED_IN_TRACE.format(call="update", name=repr(owner)))
-        if self._read_in_trace and changed:
+        if self._traced_at is not None and changed:
             self.warn_if_frozen(owner)
 
     def capture(self) -> Arrays:

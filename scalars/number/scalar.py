@@ -634,6 +634,7 @@ class Leaf(ScheduledScalar):
         """The progress of the last update; 0 in a new scalar."""
         if self._cell.is_traced():
             raise ValueError(words.NO_PROGRESS)
+        self._cell.noticed(use=False)
         return self._cell.progress
 
     @property

@@ -142,7 +142,8 @@ class StepCell(Cell):
         if isinstance(step, int) == traced:
             raise ValueError(words.HALF_CAPTURED)
         if isinstance(step, int):
-            self.noticed(use)
+            if self._read_at != self._updates:
+                self.noticed(use)
             return self._at(step)
         self.seen_by_a_trace()
         index = mx.minimum(step, len(self._steps.progresses) - 1)
@@ -151,7 +152,7 @@ class StepCell(Cell):
     def stepped(self, owner: object) -> None:
         """Remember that an update was made, which has changed the value."""
         self._updates += 1
-        if self._read_in_trace:
+        if self._traced_at is not None:
             self.warn_if_frozen(owner)
 
     def is_traced(self) -> bool:
