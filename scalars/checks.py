@@ -62,12 +62,24 @@ def real(
     return number
 
 
+def value(name: Callable[[], str], got: Any) -> float:
+    """Return the result of a user's formula as a float; it must be a finite real number."""
+    if not isinstance(got, AnyReal) and getattr(got, "ndim", None) == 0:
+        got = got.item()  # a scalar array of MLX or NumPy
+    if isinstance(got, float) and math.isfinite(got):
+        return float(got)
+    way_out = "Return a number for every progress from 0 to 1."
+    return float(real(name(), got, "a finite real number", way_out))
+
+
 def finite(scalar: Any, progress: float, in_force: bool = False) -> None:
     """Check that a scalar has a finite value at a progress; ``in_force`` includes held values."""
     got: object
     try:
         value_at = scalar.in_force if in_force else scalar.value_at
-        if math.isfinite(got := value_at(progress)):
+        if type(got := value_at(progress)) is not float:
+            got = value(lambda: f"{scalar!r} at progress {progress:.4g}", got)
+        if math.isfinite(got):
             return
     except (ArithmeticError, ValueError) as error:
         got = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from operator import sub
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ import mlx.core as mx
 
 from . import checks
 
-Formula = Callable[[float], float]
 MOST_STEPS = 10_000_000
 
 
@@ -32,9 +31,23 @@ class Table(NamedTuple):
     remainder: mx.array
 
     @classmethod
-    def of(cls, formula: Formula, progresses: Iterable[float]) -> Table:
-        """Compute the values at these progresses with the arithmetic that ``update`` uses."""
-        values = array("d", map(formula, progresses))
+    def of(cls, scalar: Any, progresses: Sequence[float], in_force: bool = False) -> Table:
+        """Compute the values at these progresses; ``in_force`` includes held values.
+
+        Raises:
+            ValueError: The scalar has no finite value at one of them.
+            TypeError: A value is not a real number.
+        """
+        for progress in {progresses[0], progresses[len(progresses) // 2], progresses[-1]}:
+            checks.finite(scalar, progress, in_force)  # also checks the type
+        formula = scalar.in_force if in_force else scalar.value_at
+        try:
+            values = array("d", map(formula, progresses))
+        except (ArithmeticError, TypeError):
+            values = array("d", [math.nan])
+        if not all(map(math.isfinite, values)):
+            for progress in progresses:
+                checks.finite(scalar, progress, in_force)
         rounded = array("f", values)
         rest = array("f", map(sub, values, rounded))
         if not math.isfinite(sum(rest)):  # a value beyond float32 is infinite, as in MLX
@@ -85,9 +98,11 @@ class ByStep:
     def __call__(self, step: Any) -> mx.array:
         """Return the value at a step, or at each step of an integer array, as float32."""
         if (table := self._table) is None:
-            self._table = table = Table.of(self._scalar.value_at, self._progresses()).value
+            self._table = table = Table.of(self._scalar, self._progresses()).value
         if not isinstance(step, mx.array) or mx.issubdtype(step.dtype, mx.floating):
             step = checks.count("step", step, least=0)
+        elif step.dtype.size < 4:  # too small for the number of the last step
+            step = step.astype(mx.uint32)
         last = table.size - 1
         return table[mx.minimum(mx.maximum(step, 0), last).astype(mx.uint32)]
 

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from scalars import (
     CosineAnnealingWarmRestarts,
     Cyclic,
+    InverseSqrt,
     Linear,
     MultiStepDecay,
     PiecewiseConstant,
     Polynomial,
     Repeat,
+    ScheduledScalar,
     Staircase,
     StepDecay,
 )
@@ -122,6 +124,22 @@ def test_growing_repeats_begin_on_their_step(times: int, growth: int, cut: float
         assert schedule.at((begin - 1) / total) == pytest.approx(1 / lengths[i], rel=1e-6)
     if total <= 100_000:
         np.testing.assert_allclose(in_graph, 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        CosineAnnealingWarmRestarts(0.1, 0.0, 0.1, 0.9),
+        Repeat(Linear(1.0, 0.0), 150, growth=0.9),
+        Repeat(InverseSqrt(1.0, 0.1), 20, growth=0.4),
+    ],
+)
+def test_spans_that_are_empty_in_float32(schedule: ScheduledScalar) -> None:
+    """The last spans are shorter than the distance of two numbers in float32."""
+    near = np.float32(1) - np.arange(64, dtype=np.float32) * np.float32(2**-24)
+    values = np.array(schedule.at(mx.array(near)))
+    assert values[0] == np.float32(schedule.at(1.0))
+    assert np.isfinite(values).all()
 
 
 @pytest.mark.parametrize("total", [1211, 1500, 3640, 99_991])

@@ -421,12 +421,12 @@ def test_rules_between_arguments(make: Callable[[], Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("result", "error", "got"),
     [
-        (None, TypeError, "a real number, got None"),
-        ("x", TypeError, "a real number, got 'x'"),
-        (True, TypeError, "a real number, got True"),
-        (1j, TypeError, "a real number, got 1j"),
-        (mx.ones((2,)), TypeError, r"a real number, got array\(\[1, 1\], dtype=float32\)"),
-        (np.ones(2), TypeError, r"a real number, got array\(\[1., 1.\]\)"),
+        (None, TypeError, "a finite real number, got None"),
+        ("x", TypeError, "a finite real number, got 'x'"),
+        (True, TypeError, "a finite real number, got True"),
+        (1j, TypeError, "a finite real number, got 1j"),
+        (mx.ones((2,)), TypeError, r"a finite real number, got array\(\[1, 1\], dtype=float32\)"),
+        (np.ones(2), TypeError, r"a finite real number, got array\(\[1., 1.\]\)"),
         (math.nan, ValueError, "a finite real number, got nan"),
         (math.inf, ValueError, "a finite real number, got inf"),
     ],

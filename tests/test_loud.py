@@ -402,9 +402,7 @@ def test_a_step_that_is_lost_in_a_failed_call_says_so() -> None:
 
     with pytest.raises(TypeError, match="in the trace"):
         mx.compile(fails, inputs=[optimizer.state])(X)
-    with pytest.raises(
-        ValueError, match="call of a compiled function has failed, and MLX has left"
-    ):
+    with pytest.raises(ValueError, match="step of the optimizer is lost, because MLX has left"):
         float(lr)
     optimizer.state["step"] = mx.array(5, mx.uint64)
     assert float(lr) == 0.5
@@ -882,6 +880,66 @@ def test_a_schedule_of_a_user() -> None:
     assert scalar.monotone is False
     with pytest.raises(TypeError, match=r"the value of Added\(start='1e-5'\) must be a number at"):
         Added("1e-5")  # type: ignore[arg-type]
+
+
+class Failing(Schedule):
+    """A user's schedule whose second half has another value."""
+
+    later: Any
+
+    def value_at(self, progress: Any) -> Any:
+        return 1.0 if progress < 0.5 else self.later
+
+
+@pytest.mark.parametrize(
+    ("later", "error"),
+    [
+        (math.nan, ValueError),
+        (-math.inf, ValueError),
+        (10**400, ValueError),
+        ("0.1", TypeError),
+        (None, TypeError),
+        (1j, TypeError),
+        (True, TypeError),
+        (Linear(0.0, 1.0), TypeError),
+    ],
+)
+@pytest.mark.parametrize("make", [Failing, lambda x: LambdaValue(Failing(x).value_at)])
+def test_a_formula_of_a_user_must_return_finite_numbers(
+    make: Any, later: Any, error: type[Exception]
+) -> None:
+    scalar, optimizer = make(later), optim.SGD(Linear(0.1, 0.0))
+    scalar.update(0.25)
+    for call in (
+        lambda: scalar.update(0.75),
+        lambda: ScalarGroup(other=Linear(0.0, 1.0), scalar=scalar).update(0.75),
+        lambda: attach(optimizer, horizon=Horizon(4), scalar=scalar),
+        lambda: scalar.by_step(4)(0),
+    ):
+        with pytest.raises(error, match="must be a finite"):
+            call()
+        assert (scalar.progress, float(scalar)) == (0.25, 1.0)
+    assert list(optimizer.state) == ["step", "learning_rate"]
+
+
+@pytest.mark.parametrize("horizon", [None, Horizon(10)])
+def test_an_expression_without_a_value_at_a_step_is_refused(horizon: Horizon | None) -> None:
+    scalar = 1 / LambdaValue(lambda p: p - 0.3)
+    optimizer = optim.SGD(scalar)
+    with pytest.raises(ValueError, match=r"1 / Lambda.* at progress 0.3 must be a finite number"):
+        attach(optimizer, horizon=horizon).update(0.3)
+    with pytest.raises(ValueError, match=r"1 / Lambda.* at progress 0.3 must be a finite number"):
+        scalar.by_step(10)(0)
+
+
+@pytest.mark.parametrize("name", ["state", "progress", "update", "edges", "held"])
+def test_a_field_of_a_user_does_not_hide_what_a_schedule_has(name: str) -> None:
+    def value_at(self: Any, progress: Any) -> Any:
+        return 1.0
+
+    body = {"__annotations__": {name: float}, "value_at": value_at, "__module__": __name__}
+    with pytest.raises(ValueError, match=f"a field of Own must be named otherwise.*'{name}'"):
+        type("Own", (Schedule,), body)
 
 
 class Decaying(Schedule):

@@ -23,21 +23,11 @@ import mlx.core as mx
 from .. import checks, functions, sketch, words
 from ..functions import HOST
 from ..table import ByStep
-from . import mlx_protocol, ranges
+from . import mlx_protocol, ranges, together
 from .cell import Cell, Pair
 from .conversions import Conversions
 from .mlx_protocol import ProtocolArray
 from .operations import OPERATIONS, VIEWS, Operation
-from .together import (
-    Hand,
-    Loadable,
-    hold_all,
-    leaves_of,
-    load_all,
-    observe_all,
-    progress_of,
-    update_all,
-)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,7 +166,7 @@ class ScheduledScalar(Conversions):
             ValueError: ``progress`` is negative, infinite or NaN.
             TypeError: ``progress`` is not a real number.
         """
-        update_all(self.leaves, progress)
+        together.update_all(self.leaves, progress)
         return self
 
     def observe(self: Self, metric: checks.Measured) -> Self:
@@ -194,13 +184,13 @@ class ScheduledScalar(Conversions):
                 its state is being traced.
             TypeError: ``metric`` is not a real number.
         """
-        observe_all(repr(self), self.leaves, metric)
+        together.observe_all(repr(self), self.leaves, metric)
         return self
 
     @property
     def progress(self) -> float:
         """The progress of the last update; 0 in a new scalar."""
-        return progress_of("an expression", self.leaves)
+        return together.progress_of("an expression", self.leaves)
 
     def hold(self: Self, value: float) -> Self:
         """Hold the scalar at a value until ``release`` is called.
@@ -232,7 +222,7 @@ class ScheduledScalar(Conversions):
             >>> float(lr.release())
             0.5
         """
-        hold_all({self._to_hold("hold"): checks.real("value", value)})
+        together.hold_all({self._to_hold("hold"): checks.real("value", value)})
         return self
 
     def release(self: Self) -> Self:
@@ -246,7 +236,7 @@ class ScheduledScalar(Conversions):
         Raises:
             ValueError: The scalar is an expression: release the scalars in it.
         """
-        hold_all({self._to_hold("release"): None})
+        together.hold_all({self._to_hold("release"): None})
         return self
 
     @property
@@ -366,10 +356,10 @@ class ScheduledScalar(Conversions):
             ValueError: ``state`` has other keys, or a progress out of range.
             TypeError: ``state`` is not a mapping, or a progress is not a number.
         """
-        load_all(self.loadable(state))
+        together.load_all(self.loadable(state))
         return self
 
-    def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
+    def loadable(self, state: Mapping[str, Any]) -> list[together.Loadable]:
         """Return the checked argument for ``load_all``; change nothing."""
         checks.keys(f"the state of {self!r}", state, [str(i) for i in range(len(self.leaves))])
         return [one for i, leaf in enumerate(self.leaves) for one in leaf.loadable(state[str(i)])]
@@ -470,7 +460,7 @@ class ScheduledScalar(Conversions):
         answer for the inside of the range. Other code gets that answer, too, if the value
         equals the bound only at single points.
         """
-        leaves = leaves_of((self, other) if isinstance(other, ScheduledScalar) else (self,))
+        leaves = together.leaves_of(x for x in (self, other) if isinstance(x, ScheduledScalar))
         if not any(leaf._cell.is_traced() for leaf in leaves):
             for leaf in leaves:
                 leaf._cell.compared()
@@ -594,7 +584,9 @@ class Leaf(ScheduledScalar):
             self._cell.refuse_update(self)
         at = progress if progress < 1.0 else 1.0
         value = self.value_at(at) if self.held is None else self.held
-        return value if type(value) is float else float(value)
+        if type(value) is not float or value - value != 0.0:  # infinite, NaN or of another type
+            value = checks.value(lambda: f"the value of {self!r} at progress {at:.6g}", value)
+        return value
 
     def in_force(self, progress: functions.P) -> functions.P:
         """Return the held value, or else that of the formula."""
@@ -666,13 +658,13 @@ class Leaf(ScheduledScalar):
         """Return the counts of compiled functions in the arrays of a cell: none."""
         return {}
 
-    def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
+    def loadable(self, state: Mapping[str, Any]) -> list[together.Loadable]:
         """Return the checked argument for ``load_all``; change nothing."""
         expected = ["progress", "observed"] if self.listeners else ["progress"]
         checks.keys(f"the state of {self!r}", state, expected, optional=["held"])
         progress = checks.progress(state["progress"])
         held = checks.optional_real("held", state.get("held"))
-        memories: list[tuple[Any, Any]] = [(Hand(self), {"held": held})]
+        memories: list[tuple[Any, Any]] = [(together.Hand(self), {"held": held})]
         if self.listeners:
             observed = checks.sequence("observed", state["observed"])
             checks.as_many("observed", observed, self.listeners, "scalars that observe")

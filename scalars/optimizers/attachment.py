@@ -109,6 +109,8 @@ class Attachment:
             for rider in self.riders.values():
                 if rider.driven:
                     rider.driven.prepare()
+            if self.horizon is not None:
+                self.group.check_finite(self.steps.progresses)
         except BaseException:
             load_all(before)
             raise

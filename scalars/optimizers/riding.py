@@ -30,7 +30,7 @@ class Rider:
         present = leaf._cell
         self.free = present.free if isinstance(present, StepCell) else present
         follows = steps is not None and not leaf.on_device
-        self.driven = StepCell(self.free, leaf.in_force, cast("Steps", steps)) if follows else None
+        self.driven = StepCell(self.free, leaf, cast("Steps", steps)) if follows else None
         self.cell = self.driven or self.free
 
     def join(self, check: Callable[[], None]) -> Arrays:

@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from ..number.cell import Cell, Pair
 from ..number.mlx_protocol import is_placeholder, is_transforming
-from ..table import Formula, Table
+from ..table import Table
 from ..words import NO_PROGRESS, NO_UPDATE
 from . import words
 
@@ -124,13 +124,13 @@ class StepCell(Cell):
     of all steps, which ``prepare`` computes.
     """
 
-    def __init__(self, free: Cell, formula: Formula, steps: Steps) -> None:
+    def __init__(self, free: Cell, leaf: Any, steps: Steps) -> None:
         self.free = free
         self.arrays = free.arrays  # functions that have captured the dict stay valid
         self.extras = ()
         self.fresh = False
         self._ours = None
-        self._formula = formula
+        self._leaf = leaf
         self._steps = steps
         self._table: Table
         self._last: tuple[int, float] | None = None
@@ -172,7 +172,7 @@ class StepCell(Cell):
         """Return the table of the current formula, which is the old one if it is the ``same``."""
         if self._is_traced():
             raise ValueError(NO_UPDATE.format(name=repr(owner)))
-        return self._table if same else Table.of(self._formula, self._steps.progresses)
+        return self._table if same else Table.of(self._leaf, self._steps.progresses, in_force=True)
 
     def renew(self, owner: Any, renewed: Any) -> None:
         """Take the table that ``renewed`` returned."""
@@ -187,12 +187,12 @@ class StepCell(Cell):
 
     def prepare(self) -> None:
         """Compute the table, which ``refresh`` puts into the dict."""
-        self._table = Table.of(self._formula, self._steps.progresses)
+        self._table = Table.of(self._leaf, self._steps.progresses, in_force=True)
 
     def stop(self, progress: float) -> None:
         """Return the dict to the cell that the scalar had before."""
-        free = self.free
-        free.progress, free.value, free.fresh = progress, self._formula(min(progress, 1.0)), False
+        free, value = self.free, self._leaf.in_force(min(progress, 1.0))
+        free.progress, free.value, free.fresh = progress, value, False
         free.refresh()
 
     def _is_traced(self) -> bool:
@@ -205,5 +205,5 @@ class StepCell(Cell):
 
     def _at(self, step: int) -> float:
         if (last := self._last) is None or last[0] != step:
-            self._last = last = (step, float(self._formula(min(self._steps.progress, 1.0))))
+            self._last = last = (step, float(self._leaf.in_force(min(self._steps.progress, 1.0))))
         return last[1]

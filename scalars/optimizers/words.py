@@ -35,9 +35,10 @@ that follow it, or the scalars without the step. Capture optimizer.state as a wh
 mx.compile(step, inputs=[..., optimizer.state], outputs=[..., optimizer.state])."""
 
 LOST_STEP = """\
-The step of the optimizer is lost: a call of a compiled function has failed, and MLX has left \
-placeholders in all arrays that the function captures. Load a checkpoint, or set \
-optimizer.state["step"]."""
+The step of the optimizer is lost, because MLX has left a placeholder in its place. Either a \
+compiled function updates the optimizer but does not capture optimizer.state as an output: \
+mx.compile(step, inputs=[..., optimizer.state], outputs=[..., optimizer.state]). Or a call of a \
+compiled function has failed: load a checkpoint, or set optimizer.state["step"]."""
 
 DRIVEN = """\
 {name} follows the step of an optimizer, as it was attached with a horizon. Remove the call \

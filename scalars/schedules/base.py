@@ -66,6 +66,10 @@ class Schedule(Leaf):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         dataclass(eq=False, repr=False, match_args=False)(cls)
+        for field in cls._fields():
+            if hasattr(Schedule, field.name):
+                rule, way_out = "named otherwise than the attributes of Schedule", "Rename it."
+                checks.fail(f"a field of {cls.__name__}", rule, field.name, way_out)
 
     def __post_init__(self) -> None:
         cls = type(self)
@@ -113,7 +117,10 @@ class Schedule(Leaf):
 
     def _make_cell(self) -> Cell:
         try:
-            return Cell(float(self.value_at(0.0)))
+            value = self.value_at(0.0)
+            if type(value) is not float or value - value != 0.0:
+                value = checks.value(lambda: f"the value of {self!r} at progress 0", value)
+            return Cell(value)
         except TypeError as error:
             if " must be " in str(error):
                 raise

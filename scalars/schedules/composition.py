@@ -57,7 +57,7 @@ class Sequence(Schedule):
         \quad b_i \le p < b_{i+1}, \quad b_0 = 0, \quad b_{n} = 1
 
     At a boundary the next schedule starts with its value at progress 0. At progress 1 and
-    after it, the value is that of the last schedule at 1.
+    after it, the value is that of the last schedule at 1, or at 0 if it begins there.
 
     Args:
         schedules: Scalars, expressions of scalars, or numbers. Only their formulas

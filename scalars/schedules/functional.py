@@ -13,8 +13,6 @@ from .. import checks
 from ..functions import HOST, P, library
 from .base import Schedule
 
-WAY_OUT = "Return a number for every progress from 0 to 1."
-
 
 class LambdaValue(Schedule):
     r"""Compute the value with a function of the progress.
@@ -81,9 +79,5 @@ class LambdaValue(Schedule):
         value = self.function(progress)
         if type(value) is float and math.isfinite(value):  # the fast path of updates
             return value
-        if not isinstance(value, AnyReal) and getattr(value, "ndim", None) == 0:
-            value = value.item()  # a scalar array of MLX or NumPy
-        name = f"function(progress) of LambdaValue at progress {progress!r}"
-        if isinstance(value, bool) or not isinstance(value, AnyReal):
-            checks.fail(name, "a real number", value, WAY_OUT, wrong_type=True)
-        return checks.real(name, float(value), way_out=WAY_OUT)
+        name = "function(progress) of LambdaValue at progress"
+        return checks.value(lambda: f"{name} {progress!r}", value)

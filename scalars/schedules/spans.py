@@ -160,8 +160,10 @@ class Spans:
         else:
             i = module.searchsorted(limits[1:-1], just_after, side="right")
         edges = module.array(limits, dtype=progress.dtype)
-        done = (progress - edges[i]) / (edges[i + 1] - edges[i])
-        return i.astype(progress.dtype), clipped(done)
+        done, length = progress - edges[i], edges[i + 1] - edges[i]
+        empty = length == 0  # in float32, near the end of many ever shorter spans
+        fraction = where(empty, 1.0, clipped(done / where(empty, 1.0, length)))
+        return i.astype(progress.dtype), fraction
 
     def ends(self) -> list[tuple[float, float]]:
         """Return where each span begins and ends."""

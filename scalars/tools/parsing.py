@@ -133,6 +133,10 @@ def _call(node: Any, depth: int) -> Any:
     if not isinstance(node.func, ast.Name) or unpacked:
         _refused(node, depth)
     arguments = tuple([_value(item, depth) for item in node.args])
+    names = [str(key.arg) for key in node.keywords]
+    if len(set(names)) < len(names):
+        rule = "written with each argument once"
+        checks.fail(f"text{_at(node)}", rule, ", ".join(names), "Remove one of the arguments.")
     named = {key.arg: _value(key.value, depth) for key in node.keywords}
     return registry.call(node.func.id, arguments, named, _at(node))
 

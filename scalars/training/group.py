@@ -87,7 +87,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
     def __dir__(self) -> list[str]:
         """Leave out the methods that only ``attach`` calls."""
-        return sorted({*super().__dir__()} - {"become", "changed", "follow", "notify"})
+        internal = {"become", "changed", "check_finite", "follow", "notify"}
+        return sorted({*super().__dir__()} - internal)
 
     def _repr_html_(self) -> str:
         return "".join(sketch.html(f"{name} = {scalar!r}", scalar) for name, scalar in self.items())
@@ -106,11 +107,17 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
                 finite value there.
             TypeError: ``progress`` is not a real number.
         """
-        for scalar in self._uncertain:
-            checks.finite(scalar, min(checks.progress(progress), 1.0), in_force=True)
+        if self._uncertain:
+            self.check_finite([checks.progress(progress)])
         update_all(self._leaves, progress)
         self.notify()
         return self
+
+    def check_finite(self, progresses: Iterable[float]) -> None:
+        """Raise ``ValueError`` if an expression of unknown range has no finite value at one."""
+        for scalar in self._uncertain:
+            for progress in progresses:
+                checks.finite(scalar, min(progress, 1.0), in_force=True)
 
     def notify(self) -> None:
         """Call the subscribed callbacks with the current progress and values.

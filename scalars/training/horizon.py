@@ -182,7 +182,7 @@ class Horizon:
 
         Args:
             total_steps: The new length of the run, more than ``at_step``.
-            at_step: The number of steps done, from 0 up to the current length.
+            at_step: The number of steps done, from 0 to below the current length.
 
         Raises:
             ValueError: A count is out of its range.
@@ -207,7 +207,7 @@ class Horizon:
 
         Args:
             to: The progress at ``at_step``, from 0 to 1.
-            at_step: The number of steps done, from 0 up to the current length.
+            at_step: The number of steps done, from 0 to below the current length.
             total_steps: The new length of the run, more than ``at_step``.
 
         Raises:

@@ -77,7 +77,8 @@ class Phases(Grouped):
     Args:
         phases: The phases. All durations have the same unit: steps, epochs or parts of the
             run. ``total`` is their sum, and progress is the part of it that is done. A phase
-            of duration 0 is skipped, but its last values and its settings apply.
+            of duration 0 is skipped, but its last values and its settings apply; one at the end
+            of the run gives its first values.
 
     Raises:
         ValueError: There are no phases, all durations are 0, or no phase has a schedule.

@@ -137,7 +137,7 @@ def tables() -> None:
 
 def tables_of(schedules: list[CosineAnnealing], horizon: Horizon) -> list[Table]:
     progresses = horizon.progresses()
-    return [Table.of(schedule.value_at, progresses) for schedule in schedules]
+    return [Table.of(schedule, progresses) for schedule in schedules]
 
 
 def main() -> None:
