@@ -2,8 +2,9 @@
 
 MLX compiles each kernel of a compiled function with ``g++``. This takes 0.7 seconds, nearly all
 of them for one header, and the tests build more than a thousand kernels. Here ``g++`` is a script
-that uses a precompiled header. Every worker has its own folder for kernels, because two processes
-that build the same kernel at once may read an incomplete file.
+that uses a precompiled header, and that keeps what it has built: a kernel with the same source is
+built once for all processes. Every worker and every rank has its own folder for kernels
+nevertheless, because two processes that build the same kernel at once may read an incomplete file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,18 @@ import mlx.core as mx
 HEADER = Path("mlx/backend/cpu/compiled_preamble.h")
 FLAGS = ["-std=c++17", "-O3", "-Wall", "-fPIC"]  # the flags of MLX, as others would not match
 HOME = "SCALARS_TESTS_HOME"
+SCRIPT = """#!/bin/sh
+# MLX calls: g++ FLAGS FOLDERS SOURCE -o LIBRARY. A library is complete when it gets its name.
+case "$*" in *" -shared "*) ;; *) exec "{compiler}" -I "{home}" "$@" ;; esac
+eval "source=\\${{$(($# - 2))}} library=\\${{$#}}"
+sum=$(sha256sum <"$source") || exit
+kept="{home}/built/${{sum%% *}}.so"
+if [ ! -e "$kept" ]; then
+  "{compiler}" -I "{home}" "$@" && cp "$library" "$kept.$$" && mv "$kept.$$" "$kept" || exit
+else
+  cp "$kept" "$library"
+fi
+"""
 
 
 def install(worker: str | None) -> None:
@@ -34,8 +47,11 @@ def install(worker: str | None) -> None:
         header = home / HEADER.with_suffix(".h.gch")
         if header.exists() or precompiled(compiler, include, header):
             script = home / "g++"
-            script.write_text(f'#!/bin/sh\nexec "{compiler}" -I "{home}" "$@"\n')
-            script.chmod(0o755)
+            (home / "built").mkdir(exist_ok=True)
+            part = script.with_suffix(f".{os.getpid()}")
+            part.write_text(SCRIPT.format(compiler=compiler, home=home))
+            part.chmod(0o755)
+            part.rename(script)
             os.environ["PATH"] = f"{home}{os.pathsep}{os.environ['PATH']}"
     folder = home / (worker or "main")
     folder.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ def test_ten_thousand_updates_and_one_trace() -> None:
     assert body.traces == 1
 
 
-def test_a_million_updates_take_no_memory() -> None:
+def test_200_000_updates_take_no_memory() -> None:
     import tracemalloc
 
     captured, free = Linear(0.0, 1.0), Linear(0.0, 1.0)
@@ -44,11 +44,11 @@ def test_a_million_updates_take_no_memory() -> None:
     arrays = mx.get_active_memory()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    for i in range(500_000):
-        captured.update(i / 500_000)
-        free.update(i / 500_000)
+    for i in range(100_000):
+        captured.update(i / 100_000)
+        free.update(i / 100_000)
     gc.collect()
-    assert tracemalloc.get_traced_memory()[0] - before < 10_000
+    assert tracemalloc.get_traced_memory()[0] - before < 2_000
     tracemalloc.stop()
     assert mx.get_active_memory() - arrays < 1_000
 

@@ -310,14 +310,14 @@ def test_loss_mixing() -> None:
 
 @pytest.mark.slow
 def test_digits() -> None:
-    output = run("digits.py")
+    output = run("digits.py", "--epochs", "12")
     result = r"^(\w+, \w+): held-out accuracy (\S+)%"
     accuracy = dict(re.findall(result, output, flags=re.MULTILINE))
     assert set(accuracy) == {
         f"{name}, {mode}" for name in ("scheduled", "constant") for mode in ("eager", "compiled")
     }
     assert all(float(value) > 96 for value in accuracy.values())
-    # At the last of 840 steps: wd 0.01 + 0.09 * 839/840 and so on, as the bar shows them.
+    # At the last of 252 steps: wd 0.01 + 0.09 * 251/252 and so on, as the bar shows them.
     assert output.count("wd 0.1 ") == output.count("dropout 0.3 ") == 2
     assert all(len(line) <= 80 for line in output.splitlines())
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +25,7 @@ from scalars import ScheduleFreeAdamW
 from scalars.__main__ import main
 
 from .helpers import assert_same, largest_difference
+from .launching import launch
 from .lora_runs import (
     BETA,
     DECAY,
@@ -260,34 +259,41 @@ def test_a_plateau_observes_the_validation_loss(tiny_model: Path, tmp_path: Path
     assert plateau_by_hand(losses[2:], patience=0, threshold=0.05) >= 2
 
 
-@pytest.mark.parametrize("kind", ["scheduled", "averaged"])
-def test_two_processes(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_two_processes(tiny_model: Path, tmp_path: Path) -> None:
     """Two processes train like one, write the files once and resume from them."""
     given = {**SCHEDULED, "lora_parameters": {"rank": 4, "dropout": 0.0, "scale": "Linear(20, 5)"}}
     given |= {"lr_schedule": PLATEAU, "steps_per_eval": 2, "val_batches": -1}
     given |= {"optimizer": "sgd", "optimizer_config": {"sgd": {"momentum": "Linear(0.5, 0.9)"}}}
-    if kind == "averaged":
-        given |= {"optimizer": "schedule_free_sgd", "optimizer_config": {}, "lr_schedule": "0.1"}
     given["data"] = str(texts_of_one_length(tmp_path))
-    two, one = tmp_path / "two", tmp_path / "one"
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps(config_of(tiny_model, two, **given)))
-    run = ["-m", "scalars", "lora", "-c", str(config), "--record", str(tmp_path / "two.csv")]
-    assert launched(*run).count("Schedules over 12 iterations") == 1
-    command(config_of(tiny_model, one, **given), "--record", str(tmp_path / "one.csv"))
+    averaged = {"optimizer": "schedule_free_sgd", "optimizer_config": {}, "lr_schedule": "0.1"}
+    kinds = {"scheduled": given, "averaged": {**given, **averaged}}
+    runs = []
+    for kind, of_kind in kinds.items():
+        config = config_of(tiny_model, tmp_path / f"two-{kind}", **of_kind)
+        (tmp_path / f"{kind}.json").write_text(json.dumps(config))
+        record = str(tmp_path / f"two-{kind}.csv")
+        runs.append(["lora", "-c", str(tmp_path / f"{kind}.json"), "--record", record])
+    runs.append([*runs[0], "--resume"])
+    # One launch for all, as a process takes long to import mlx-lm.
+    script = f"from scalars.__main__ import main\nfor run in {runs}: main(run)"
+    printed = launch(2, ["-c", script], tmp_path)
+    assert printed.count("Schedules over 12 iterations") == 3, printed
+    assert printed.count("Resuming after iteration 12 of 12") == 1
 
-    # The mean of two halves is rounded in another order than the mean of the whole.
-    assert largest_difference(adapters(two), adapters(one)) <= 1e-3
-    for ours, theirs in zip(rows(tmp_path / "two.csv"), rows(tmp_path / "one.csv"), strict=True):
-        for name in ("learning_rate", "scale", "iteration"):
-            assert ours[name] == theirs[name], name
-        for name in ("val_loss", "train_loss"):
-            assert ours.get(name, 0.0) == pytest.approx(theirs.get(name, 0.0), rel=1e-3)
-
-    if kind == "scheduled":
-        before = adapters(two)
-        assert "Resuming after iteration 12 of 12" in launched(*run, "--resume")
-        assert_same(adapters(two), before)
+    for kind, of_kind in kinds.items():
+        two, one = tmp_path / f"two-{kind}", tmp_path / f"one-{kind}"
+        command(config_of(tiny_model, one, **of_kind), "--record", str(one.with_suffix(".csv")))
+        # The mean of two halves is rounded in another order than the mean of the whole.
+        assert largest_difference(adapters(two), adapters(one)) <= 1e-3
+        both = (rows(path.with_suffix(".csv")) for path in (two, one))
+        for ours, theirs in zip(*both, strict=True):
+            for name in ("learning_rate", "scale", "iteration"):
+                assert ours[name] == theirs[name], name
+            for name in ("val_loss", "train_loss"):
+                assert ours.get(name, 0.0) == pytest.approx(theirs.get(name, 0.0), rel=1e-3)
+    # What was resumed has not been trained further.
+    two = tmp_path / "two-scheduled"
+    assert_same(adapters(two), arrays(two / "0000012_adapters.safetensors"))
 
 
 def texts_of_one_length(folder: Path) -> Path:
@@ -297,15 +303,6 @@ def texts_of_one_length(folder: Path) -> Path:
         lines = [json.dumps({"text": one["text"][:20].ljust(20, ".")}) for one in texts]
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
     return folder
-
-
-def launched(*arguments: str) -> str:
-    launcher = str(Path(sys.executable).parent / "mlx.launch")
-    # MLX 0.30.0 puts its own Python before a first argument that is a file; "env" is none here.
-    launch = [launcher, "-n", "2", "--backend", "ring", "env", sys.executable, *arguments]
-    ended = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
 
 
 def test_the_example(tiny_model: Path, tmp_path: Path) -> None:

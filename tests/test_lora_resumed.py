@@ -64,6 +64,7 @@ def test_a_run_that_is_resumed_is_one_that_never_stopped(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # no pictures, which take longest
     given, at = RESUMED[kind]
     both = {**SCHEDULED, **given, "data": str(data_of_one_batch(tmp_path))}
     whole, parts = tmp_path / "whole", tmp_path / "parts"

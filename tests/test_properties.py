@@ -130,10 +130,15 @@ def test_bounds(case: Case) -> None:
 
 @every_case
 def test_continuous(case: Case) -> None:
+    """At 100,001 places for NumPy; for a float at some of them, and at all near the knots."""
     if not case.jumps:
-        scalar = case.make()
-        values = np.array([scalar.at(i / 100_000) for i in range(0, 100_001)])
+        scalar, steps = case.make(), 100_000
+        values = scalar.at(np.arange(steps + 1) / steps)
         assert np.abs(np.diff(values)).max() <= 0.01 * scale(case)
+        near = {int(knot * steps) + i for knot in scalar.knots for i in range(-5, 7)}
+        places = sorted({*range(0, steps + 1, 100), *near} & set(range(steps + 1)))
+        floats = [scalar.at(place / steps) for place in places]
+        np.testing.assert_allclose(values[places], floats, rtol=1e-12, atol=1e-12 * scale(case))
 
 
 @every_case

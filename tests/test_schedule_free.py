@@ -69,8 +69,9 @@ class Vector(nn.Module):
 
 
 def close(actual: Any, expected: list[float], tolerance: float) -> None:
-    numbers = [number.item() for number in actual]  # MLX 0.30 cannot convert float64 to a list
-    assert numbers == pytest.approx(expected, rel=tolerance, abs=tolerance)
+    for number, other in zip(actual, expected, strict=True):
+        # MLX 0.30 cannot convert float64 to a list.
+        assert math.isclose(number.item(), other, rel_tol=tolerance, abs_tol=tolerance)
 
 
 @in_double_precision
