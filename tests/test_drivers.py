@@ -552,6 +552,26 @@ def test_a_number_assigned_to_what_is_scheduled_raises() -> None:
     assert many.optimizers[0].learning_rate.item() == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("horizon", [None, Horizon(4)])
+@pytest.mark.parametrize("new", [0.5, Linear(0.8, 0.9)])
+def test_a_number_put_into_a_list_of_what_is_scheduled_raises(
+    horizon: Horizon | None, new: Any
+) -> None:
+    betas = [Linear(0.8, 0.9), 0.99]
+    optimizer = optim.AdamW(Linear(0.1, 0.0), betas=betas)  # type: ignore[arg-type]
+    attach(optimizer, horizon=horizon)
+    before, betas[0] = betas[0], new
+    message = "optimizer.betas must be left to its schedules while attached"
+    with pytest.raises(ValueError, match=message):
+        advance(optimizer)
+    betas[0] = before
+    advance(optimizer)
+    betas[0] = new
+    state = [optimizer.state]
+    with pytest.raises(ValueError, match=message):
+        mx.compile(lambda: advance(optimizer), inputs=state, outputs=state)()
+
+
 @pytest.mark.parametrize("by_step", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_state_that_is_updated_in_place_is_linked_again(by_step: bool, compiled: bool) -> None:

@@ -12,13 +12,10 @@ from mlx.utils import tree_map
 
 from .. import checks
 from ..number.together import load_all
+from . import words
 from .discover import PRIVATE, attributes, members, rates, within
 
 KEY = "scalars"
-AGAIN = (
-    "Call group.hold(name=value) to hold it at a number. To assign another schedule, call "
-    "detach(optimizer), assign it, and call attach(optimizer) again."
-)
 
 
 class AttachedOptimizer(Optimizer):
@@ -63,10 +60,10 @@ class AttachedOptimizer(Optimizer):
             of = members(self) if name == "learning_rate" else [self]
             if any(name in rates(one) or name in attributes(one) for one in of):
                 checks.fail(
-                    f"optimizer.{name}", "left to its schedule while attached", value, AGAIN
+                    f"optimizer.{name}", "left to its schedule while attached", value, words.AGAIN
                 )
             if any(within(name, value)):
-                checks.fail(f"optimizer.{name}", "a number while attached", value, AGAIN)
+                checks.fail(f"optimizer.{name}", "a number while attached", value, words.AGAIN)
         super().__setattr__(name, value)
 
     @property

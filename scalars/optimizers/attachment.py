@@ -17,10 +17,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
-from mlx.utils import tree_flatten
 
 from .. import checks
-from ..number.mlx_protocol import is_placeholder, is_tracing
+from ..number.mlx_protocol import is_tracing
 from ..number.together import Loadable, load_all
 from ..table import length
 from ..training.group import ScalarGroup
@@ -28,10 +27,10 @@ from ..training.horizon import Horizon
 from ..words import UPDATES_UNTIL_IDLE, warn
 from . import words
 from .attached import KEY, become_attached, become_plain, refuse_parameter
-from .discover import in_model, members
+from .discover import check_lists, in_lists, in_model, members
 from .precision import LayerViews, check_probabilities
 from .riding import Rider, keyed
-from .steps import Steps
+from .steps import Steps, is_traced_tree
 from .twin import Numbers, Twin
 
 
@@ -59,6 +58,7 @@ class Attachment:
         self.updating_model = False
         """Whether the callbacks are called only after the model is updated."""
         steps = None if horizon is None else self.steps
+        self._lists = {id(member): in_lists(member) for member in self.members}
         self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
         self.views = LayerViews(None)
 
@@ -169,7 +169,7 @@ class Attachment:
             entries.get(name) is rider.cell.arrays for name, rider in self.riders.items()
         ):
             return
-        if isinstance(entries, dict) and any(map(_is_traced, entries.values())):
+        if isinstance(entries, dict) and any(map(is_traced_tree, entries.values())):
             raise ValueError(words.CUT_OFF)
         loaded = dict(state)
         self.entries = state[KEY] = {name: rider.cell.arrays for name, rider in self.riders.items()}
@@ -209,10 +209,11 @@ class Attachment:
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
         self.relink()
+        check_lists(member, self._lists.get(id(member), {}))
         # Only with a horizon the number of the step is read, as it may be on the device.
         driven = self.horizon is not None
         traced, done = self.steps.traced, self.steps.now if driven else None
-        if not traced and is_tracing() and _is_traced(gradients):
+        if not traced and is_tracing() and is_traced_tree(gradients):
             raise ValueError(words.BLIND_STEP)
         twin = Twin(member, Numbers(), traced)
         try:
@@ -278,8 +279,3 @@ class Attachment:
         self._watching = False
         if idle := [name for name, rider in self.riders.items() if rider.leaf.idle]:
             warn(words.NEVER_UPDATED.format(names=", ".join(idle), updates=updates))
-
-
-def _is_traced(tree: Any) -> bool:
-    arrays: list[mx.array] = list(dict(tree_flatten(tree)).values())
-    return bool(arrays) and is_placeholder(arrays[0])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
+from .. import checks
 from ..number.scalar import Leaf, ScheduledScalar
 from ..training.group import Grouped, ScalarGroup
+from . import words
 
 Found = Iterable[tuple[str, ScheduledScalar]]
 PRIVATE = ("_schedulers", "_state", "_attachment")
@@ -80,6 +82,22 @@ def attributes(optimizer: Optimizer) -> dict[str, Any]:
     """Return the attributes of an optimizer that contain scalars, by name."""
     own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
     return {name: value for name, value in own.items() if any(within(name, value))}
+
+
+def in_lists(optimizer: Optimizer) -> dict[str, list[int]]:
+    """Return the ``id`` of each scalar in lists, tuples and dicts of an optimizer, by attribute."""
+    found = attributes(optimizer).items()
+    lists = {name: value for name, value in found if isinstance(value, (list, tuple, dict))}
+    return {name: [id(s) for _, s in within(name, value)] for name, value in lists.items()}
+
+
+def check_lists(optimizer: Optimizer, before: Mapping[str, list[int]]) -> None:
+    """Raise ``ValueError`` if scalars in a list, such as ``betas``, were replaced in place."""
+    for name, scalars in before.items():
+        value = vars(optimizer).get(name)
+        if [id(scalar) for _, scalar in within(name, value)] != scalars:
+            rule = "left to its schedules while attached"
+            checks.fail(f"optimizer.{name}", rule, value, words.AGAIN)
 
 
 def rates(optimizer: Optimizer) -> dict[str, ScheduledScalar]:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from ..number.cell import Cell, Pair
 from ..number.mlx_protocol import is_placeholder, is_transforming
@@ -18,6 +19,12 @@ from . import words
 
 STOPPED: ContextVar[Mapping[int, Any]] = ContextVar("STOPPED", default=MappingProxyType({}))
 """The current step during an update, by the ``id`` of its ``Steps``."""
+
+
+def is_traced_tree(tree: Any) -> bool:
+    """Return whether the first array of a tree is a placeholder."""
+    arrays: list[mx.array] = list(dict(tree_flatten(tree)).values())
+    return bool(arrays) and is_placeholder(arrays[0])
 
 
 class Steps:

@@ -43,3 +43,7 @@ compiled function has failed: load a checkpoint, or set optimizer.state["step"].
 DRIVEN = """\
 {name} follows the step of an optimizer, as it was attached with a horizon. Remove the call \
 of update, or attach without a horizon."""
+
+AGAIN = """\
+Call group.hold(name=value) to hold it at a number. To assign another schedule, call \
+detach(optimizer), assign it, and call attach(optimizer) again."""

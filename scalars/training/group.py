@@ -277,7 +277,11 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
     @property
     def state(self) -> dict[str, Any]:
-        """The arrays that ``mx.compile(inputs=..., outputs=...)`` captures."""
+        """The arrays that ``mx.compile(inputs=..., outputs=...)`` captures.
+
+        Capture ``optimizer.state`` instead if the scalars are attached to an optimizer: with a
+        horizon they need its step, too.
+        """
         return {name: scalar.state for name, scalar in self._scalars.items()}
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
