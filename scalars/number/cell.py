@@ -121,7 +121,8 @@ class Cell:
         There is no warning for reads before the first trace that captures the value: they may
         have been those of an eager gradient.
         """
-        updates = 0 if self._traced_at is None else self._updates - self._traced_at
+        traced_at = self._traced_at  # once, as another thread may change it
+        updates = 0 if traced_at is None else self._updates - traced_at
         if updates > self.UPDATES_UNTIL_WARNING:
             self._traced_at = None
             warn(words.FROZEN.format(name=repr(owner), updates=updates))

@@ -198,7 +198,7 @@ class StepCell(Cell):
 
     def stop(self, progress: float) -> None:
         """Return the dict to the cell that the scalar had before."""
-        free, value = self.free, self._leaf.in_force(min(progress, 1.0))
+        free, value = self.free, float(self._leaf.in_force(min(progress, 1.0)))
         free.progress, free.value, free.fresh = progress, value, False
         free.refresh()
 

@@ -117,10 +117,9 @@ class Schedule(Leaf):
 
     def _make_cell(self) -> Cell:
         try:
-            value = self.value_at(0.0)
-            if type(value) is not float or value - value != 0.0:
-                value = checks.value(lambda: f"the value of {self!r} at progress 0", value)
-            return Cell(value)
+            return Cell(
+                checks.value(lambda: f"the value of {self!r} at progress 0", self.value_at(0.0))
+            )
         except TypeError as error:
             if " must be " in str(error):
                 raise
