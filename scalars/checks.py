@@ -72,19 +72,19 @@ def value(name: Callable[[], str], got: Any) -> float:
     return float(real(name(), got, "a finite real number", way_out))
 
 
-def finite(scalar: Any, progress: float, in_force: bool = False) -> None:
-    """Check that a scalar has a finite value at a progress; ``in_force`` includes held values."""
-    got: object
+def finite(scalar: Any, progress: float, in_force: bool = False) -> float:
+    """Return the finite value of a scalar at a progress; ``in_force`` includes held values."""
+    got: Any
     try:
         value_at = scalar.in_force if in_force else scalar.value_at
         if type(got := value_at(progress)) is not float:
             got = value(lambda: f"{scalar!r} at progress {progress:.4g}", got)
         if math.isfinite(got):
-            return
+            return float(got)
     except (ArithmeticError, ValueError) as error:
         got = error
     rule, way_out = "a finite number", "Choose arguments for which it is finite at every progress."
-    fail(f"{scalar!r} at progress {progress:.4g}", rule, got, way_out)
+    return fail(f"{scalar!r} at progress {progress:.4g}", rule, got, way_out)
 
 
 def bounded(rule: str, holds: Callable[[float], bool], way_out: str) -> Callable[..., float]:

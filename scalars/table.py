@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from operator import sub
 from typing import Any, NamedTuple
 
@@ -41,13 +42,11 @@ class Table(NamedTuple):
         for progress in {progresses[0], progresses[len(progresses) // 2], progresses[-1]}:
             checks.finite(scalar, progress, in_force)  # also checks the type
         formula = scalar.in_force if in_force else scalar.value_at
-        try:
+        values: array[float] | None = None
+        with suppress(ArithmeticError, TypeError):
             values = array("d", map(formula, progresses))
-        except (ArithmeticError, TypeError):
-            values = array("d", [math.nan])
-        if not all(map(math.isfinite, values)):
-            for progress in progresses:
-                checks.finite(scalar, progress, in_force)
+        if values is None or not all(map(math.isfinite, values)):  # name the progress
+            values = array("d", [checks.finite(scalar, p, in_force) for p in progresses])
         rounded = array("f", values)
         rest = array("f", map(sub, values, rounded))
         if not math.isfinite(sum(rest)):  # a value beyond float32 is infinite, as in MLX

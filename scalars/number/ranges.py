@@ -84,15 +84,12 @@ class Answer(NamedTuple):
 
     def check(self) -> None:
         """Raise ``ValueError`` if the answer is wrong for held values."""
-        if all(leaf.held is None for leaf in self.scalar.leaves):
+        held = [leaf for leaf in self.scalar.leaves if leaf.held is not None]
+        if not held:
             return
         values = [float(self.scalar.in_force(knot)) for knot in self.scalar.knots]
         low, high, bound = min(values), max(values), self.bound
         if low < bound < high or self.compare((low + high) / 2, bound) is not self.answer:
-            held = [
-                f"{leaf!r} at {leaf.held}" for leaf in self.scalar.leaves if leaf.held is not None
-            ]
-            text = words.BRANCH.format(
-                question=self.question, answer=self.answer, held=", ".join(held)
-            )
+            shown = ", ".join([f"{leaf!r} at {leaf.held}" for leaf in held])
+            text = words.BRANCH.format(question=self.question, answer=self.answer, held=shown)
             raise ValueError(text)

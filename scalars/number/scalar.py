@@ -568,8 +568,7 @@ class Leaf(ScheduledScalar):
 
     def update(self: LeafSelf, progress: float) -> LeafSelf:
         """Set the progress: see ``ScheduledScalar.update``."""
-        if type(progress) is not float or not 0.0 <= progress < 2.0:  # most need no check
-            progress = checks.new_progress(progress)
+        progress = checks.new_progress(progress)
         value = self.prepare(progress)
         try:
             self._cell.set(self, progress, value)
@@ -624,9 +623,13 @@ class Leaf(ScheduledScalar):
     @property
     def progress(self) -> float:
         """The progress of the last update; 0 in a new scalar."""
+        self._cell.noticed(use=False)
+        return self.known_progress()
+
+    def known_progress(self) -> float:
+        """Return the progress, but do not record that it was read."""
         if self._cell.is_traced():
             raise ValueError(words.NO_PROGRESS)
-        self._cell.noticed(use=False)
         return self._cell.progress
 
     @property
@@ -830,7 +833,7 @@ def _rebuilt(names: list[str], operands: list[list[Any]]) -> Expression:
     made: list[Expression] = []
     for name, of in zip(names, operands, strict=True):
         filled = [made[x] if isinstance(x, Place) else x for x in of]
-        made.append(Expression((VIEWS | OPERATIONS)[name], *filled))
+        made.append(Expression(VIEWS.get(name) or OPERATIONS[name], *filled))
     return made[-1]
 
 

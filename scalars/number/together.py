@@ -37,7 +37,9 @@ def _set_all(values: list[tuple[Any, float, float]]) -> None:
 def progress_of(what: str, leaves: tuple[Any, ...]) -> float:
     """Return the common progress of some leaves, or 0 if there are none."""
     following = [leaf for leaf in leaves if not leaf.on_device] or leaves
-    found: set[float] = {leaf.progress for leaf in following} or {0.0}
+    # To record the read of one is enough, as it takes longer than the read itself.
+    known: set[float] = {leaf.known_progress() for leaf in following[1:]}
+    found = known | {leaf.progress for leaf in following[:1]} or {0.0}
     first, *others = found
     if others:
         name, rule = f"the progress of {what}", "the same in all of its scalars"

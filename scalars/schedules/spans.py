@@ -57,7 +57,7 @@ def piecewise(progress: P, boundaries: Sequence[float], piece: Callable[[int, P]
     its own.
     """
     if isinstance(progress, HOST):
-        i = bisect_right(boundaries, progress + HOST_TOLERANCE)
+        i = span_at(progress, boundaries)
         begin = boundaries[i - 1] if i else 0.0
         end = boundaries[i] if i < len(boundaries) else 1.0
         return piece(i, local(progress, begin, end))
