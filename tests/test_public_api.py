@@ -171,7 +171,7 @@ def code_lines(path: Path) -> int:
 
 def test_the_number_is_read_from_the_bottom_up() -> None:
     """Its files import in one direction only, also for type checkers."""
-    order = "conversions mlx_protocol together ranges cell operations scalar"
+    order = "conversions mlx_protocol watch cell operations together ranges scalar"
     files = order.split()
     assert {path.stem for path in (PACKAGE / "number").glob("*.py")} == {"__init__", *files}
     for name in files:

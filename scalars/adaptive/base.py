@@ -11,7 +11,6 @@ from weakref import WeakSet
 from .. import checks
 from ..number.ranges import SUPPOSED
 from ..number.scalar import Leaf
-from ..number.together import remember
 from ..schedules.base import Schedule
 
 Memory = dict[str, Any]
@@ -81,11 +80,9 @@ class Adaptive(Schedule):
         """The progresses between which the value is monotone: those of the scalars inside."""
         return tuple(sorted({edge for one in self.contained() for edge in one.edges}))
 
-    def remember(self, memory: Memory) -> None:
-        """Set the memory, and update the values of all scalars that contain this one."""
-        now, before = self.memory, dict(self.memory)
-        same = self.counts({**before, **memory}) == self.counts(before)
-        remember(list(self.owners), lambda: now.update(memory), lambda: now.update(before), same)
+    def put(self, memory: Memory) -> None:
+        """Set the memory, but not the values that depend on it: see ``load_all``."""
+        self.memory.update(memory)
 
     def checked(self, memory: Any) -> Memory:
         """Check a saved memory: counts must be whole numbers, other numbers finite."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
@@ -14,6 +14,7 @@ from ..checks import Count, Positive
 from ..functions import P
 from ..number import mlx_protocol
 from ..number.cell import Arrays, Cell, Pair
+from ..number.scalar import Leaf
 from ..number.together import Loadable
 from ..schedules.base import Schedule
 
@@ -57,9 +58,10 @@ class _OnDevice(Cell):
     def refuse_update(self, owner: object) -> None:
         """Allow updates, as the value does not depend on the progress."""
 
-    def set(self, owner: object, progress: float, value: float) -> None:
+    def set(self, owner: object, progress: float | None, value: Any) -> None:
         """Set the progress, but not the value."""
-        self.progress, self.fresh = progress, False
+        if progress is not None:
+            self.progress, self.fresh = progress, False
         self.put_extras()
 
     def refresh(self) -> None:
@@ -195,7 +197,7 @@ class DynamicLossScale(Schedule):
         grown = mx.where(grow, mx.minimum(scale * self.factor, LARGEST), scale)
         smaller = mx.maximum(scale / self.factor, self.minimum)
         streak = mx.where(mx.logical_and(metric, mx.logical_not(grow)), streak, 0)
-        self.remember({"value": mx.where(metric, grown, smaller), "streak": streak})
+        self.put({"value": mx.where(metric, grown, smaller), "streak": streak})
         return self
 
     def apply(self, optimizer: Any, model: Any, grads: Any, finite: Any) -> None:
@@ -267,7 +269,13 @@ class DynamicLossScale(Schedule):
         """The scale and the number of steps without an overflow, as arrays on the device."""
         return {key: self._cell.arrays[key] for key in ("value", "streak")}
 
-    def remember(self, memory: dict[str, mx.array]) -> None:
+    owners: ClassVar[tuple[Leaf, ...]] = ()
+    """No scalar depends on the memory: those that contain the scale read it from the device."""
+
+    def counts(self, memory: dict[str, mx.array]) -> None:
+        """Return ``None``, as no scalar depends on the memory."""
+
+    def put(self, memory: dict[str, mx.array]) -> None:
         """Set the scale and the number of steps without an overflow."""
         self._cell.arrays.update(memory)
 

@@ -9,8 +9,8 @@ import mlx.core as mx
 
 from .. import words
 from ..words import warn
-from . import mlx_protocol
-from .mlx_protocol import is_placeholder, is_tracing
+from .mlx_protocol import is_placeholder, is_tracing, split
+from .watch import Watch
 
 
 class Pair(NamedTuple):
@@ -48,19 +48,17 @@ class Cell:
 
     KEYS = ("value", "remainder")
     """The keys in ``arrays``, besides those of ``extras``."""
-    UPDATES_UNTIL_WARNING = 32
-    """An eager gradient reads the value again before this many updates; a compiled one does not."""
-    READS_EXAMINED = 64
-    """The reads of which each is examined, as examining one takes longer than reading it."""
 
     def __init__(self, value: float) -> None:
         self.progress = 0.0
         self.value = value
+        self.fresh = True
+        """Whether the progress was never set."""
         self.arrays: Arrays = {}
         self.extras: tuple[Extra, ...] = ()
-        self.fresh = True
+        self.watch = Watch()
         self._ours: mx.array | None = None
-        self.watch()
+        """The array in ``arrays`` that this cell has put there."""
 
     def read(self, use: bool = True) -> float | Pair:
         """Return the value, or placeholders while a function that captures it is traced.
@@ -69,11 +67,13 @@ class Cell:
             use: Whether a computation uses the value, rather than only showing it.
         """
         # The conditions of the calls are here too, because this is called at every use.
-        look = self.extras or (self.arrays and self.arrays["value"] is not self._ours)
-        if look and (pair := self._placeholders()) is not None:
-            return pair
-        if self._read_at != self._updates:
-            self.noticed(use)
+        if self.extras or (self.arrays and self.arrays["value"] is not self._ours):
+            if (pair := self._placeholders()) is not None:
+                return pair
+            if self.arrays["value"] is not self._ours:
+                self.refresh()  # replaces what a call or a failed trace has left there
+        if (watch := self.watch).examined_at != watch.updates:
+            watch.read(use)
         return self.value
 
     def is_traced(self) -> bool:
@@ -87,92 +87,59 @@ class Cell:
 
     def _placeholders(self) -> Pair | None:
         self.check_link()
-        if self.arrays and (here := self.arrays["value"]) is not self._ours:
-            if is_placeholder(here):
-                self.seen_by_a_trace()
-                return Pair(here, self.arrays["remainder"])
-            self.refresh()  # replace what a call or a failed trace has left there
-        return None
-
-    def watch(self) -> None:
-        """Start to watch whether a compiled function has frozen the value."""
-        self._updates = self._reads = 0
-        self._read_at = -1
-        self._traced_at: int | None = None
-        self._captured = False
-
-    def noticed(self, use: bool) -> None:
-        """Record a read in a trace: of the first reads each, later the first after an update."""
-        tracing = is_tracing()
-        if tracing:
-            self._traced_at = self._updates
-        self._reads += 1
-        if (use or tracing) and self._reads > self.READS_EXAMINED:
-            self._read_at = self._updates
-
-    def seen_by_a_trace(self) -> None:
-        """Record that a function that captures the value is being traced."""
-        if not self._captured:
-            self._captured, self._traced_at = True, None
-
-    def warn_if_frozen(self, owner: object) -> None:
-        """Warn if the value was read in a trace, but not again for many updates.
-
-        There is no warning for reads before the first trace that captures the value: they may
-        have been those of an eager gradient.
-        """
-        traced_at = self._traced_at  # once, as another thread may change it
-        updates = 0 if traced_at is None else self._updates - traced_at
-        if updates > self.UPDATES_UNTIL_WARNING:
-            self._traced_at = None
-            warn(words.FROZEN.format(name=repr(owner), updates=updates))
-
-    def compared(self) -> None:
-        """Record that Python code compares the value, where it cannot be frozen."""
-        self._traced_at = None if self._traced_at is None else self._updates
+        if not self.arrays or (here := self.arrays["value"]) is self._ours:
+            return None
+        if not is_placeholder(here):
+            return None
+        self.watch.captured()
+        return Pair(here, self.arrays["remainder"])
 
     def refuse_update(self, owner: object) -> None:
         """Raise ``ValueError`` while a function that captures the value is being traced."""
         if self.is_traced():
             raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
 
-    def renewed(self, owner: Any, same: bool) -> Any:
-        """Return the argument for ``renew`` after a metric, and change nothing.
+    def prepare(self, owner: Any, same: bool) -> Any:
+        """Return the value of a changed formula, for ``set`` without a progress.
 
         Args:
             owner: The scalar.
-            same: Whether the metric has left the value at every progress unchanged.
+            same: Whether the values at every progress are those of before.
         """
         return owner.prepare(self.progress)
 
-    def renew(self, owner: Any, renewed: Any) -> None:
-        """Set the new value of the formula, at the same progress."""
-        self.set(owner, self.progress, renewed)
+    def set(self, owner: object, progress: float | None, value: Any) -> None:
+        """Set the progress and the value there.
 
-    def set(self, owner: object, progress: float, value: float) -> None:
-        """Set the progress and the value there."""
+        Args:
+            owner: The scalar.
+            progress: The progress, or ``None`` if only the formula has changed.
+            value: The value, or what ``prepare`` returned.
+        """
         changed = value != self.value
         if changed and self.arrays:
             self._ours = None  # until the arrays hold the value, even after an interrupt
-        self.progress, self.value, self.fresh = progress, value, False
+        if progress is not None:
+            self.progress, self.fresh = progress, False
+        self.value = value
         if self.arrays and (self.extras or self.arrays["value"] is not self._ours):
             self.refresh()
-        self._updates = count = self._updates + 1
-        if not count & (count - 1) and is_tracing():  # slow: only at updates 1, 2, 4, 8, ...
+        watch = self.watch
+        watch.updates = count = watch.updates + 1
+        if not count & (count - 1) and progress is not None and is_tracing():  # rarely: it is slow
             warn(words.UPDATED_IN_TRACE.format(call="update", name=repr(owner)))
-        if self._traced_at is not None and changed:
-            self.warn_if_frozen(owner)
+        if changed and watch.traced_at is not None:
+            watch.warn_if_frozen(owner)
 
     def capture(self) -> Arrays:
         """Return the dict that ``mx.compile`` captures, and keep it up to date from now on."""
-        if not self.arrays:
+        if not self.arrays or (self.arrays["value"] is not self._ours and not self.is_traced()):
             self.refresh()
-        self.is_traced()  # replaces what a failed trace has left there
         return self.arrays
 
     def refresh(self) -> None:
         """Write the value and the extras into the dict."""
-        rounded, remainder = mlx_protocol.split(self.value)
+        rounded, remainder = split(self.value)
         self._ours = self.arrays["value"] = mx.array(rounded)
         self.arrays["remainder"] = mx.array(remainder)
         self.put_extras()

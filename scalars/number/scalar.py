@@ -463,7 +463,7 @@ class ScheduledScalar(Conversions):
         leaves = together.leaves_of(x for x in (self, other) if isinstance(x, ScheduledScalar))
         if not any(leaf._cell.is_traced() for leaf in leaves):
             for leaf in leaves:
-                leaf._cell.compared()
+                leaf._cell.watch.compared()
             return bool(compare(float(self), _number(other)))
         scalar, bound = (self - other, 0.0) if isinstance(other, ScheduledScalar) else (self, other)
         shortcut = self._asks_for_shortcut()
@@ -597,20 +597,15 @@ class Leaf(ScheduledScalar):
             checks.fail(f"the scalar of {verb}()", "a schedule", self, way_out)
         return self
 
-    def keep_held(self, value: float | None) -> None:
-        """Hold a value, or none for ``None``, if the answers in compiled functions stay right."""
-        before, self.__dict__["held"] = self.held, value
-        try:
-            for answer in self.answers.values():
-                answer.check()
-        except BaseException:
-            self.__dict__["held"] = before
-            raise
-
     @cached_property
     def answers(self) -> dict[str, Any]:
         """What held values must keep true, such as the answers in a trace, by question."""
         return {}
+
+    def check_held(self) -> None:
+        """Raise ``ValueError`` if held values make one of the answers wrong."""
+        for answer in self.answers.values():
+            answer.check()
 
     def hearing(self, progress: float) -> tuple[Any, ...]:
         """Return the listeners that count a metric observed at ``progress``: all of them."""
@@ -623,7 +618,7 @@ class Leaf(ScheduledScalar):
     @property
     def progress(self) -> float:
         """The progress of the last update; 0 in a new scalar."""
-        self._cell.noticed(use=False)
+        self._cell.watch.read(use=False)
         return self.known_progress()
 
     def known_progress(self) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .. import checks, words
 from . import mlx_protocol
 
+Change = tuple[Any, float | None, Any]
+"""A leaf, its new progress or ``None``, and its new value, as arguments of ``Cell.set``."""
 Loadable = tuple[Any, float | None, list[tuple[Any, Any]]]
-"""A leaf, the progress to load (or ``None``), and pairs of a listener and its memory."""
+"""A leaf, the progress to load (or ``None``), and pairs of what remembers and its memory."""
 
 
 def leaves_of(scalars: Iterable[Any]) -> tuple[Any, ...]:
@@ -21,16 +22,54 @@ def leaves_of(scalars: Iterable[Any]) -> tuple[Any, ...]:
 def update_all(leaves: Iterable[Any], progress: float) -> None:
     """Update every leaf, or none if one of them fails."""
     progress = checks.new_progress(progress)
-    values = [(leaf, progress, leaf.prepare(progress)) for leaf in leaves]
+    changes: list[Change] = [(leaf, progress, leaf.prepare(progress)) for leaf in leaves]
     try:
-        _set_all(values)
+        _set_all(changes)
     except BaseException:  # complete the update after an interrupt or a warning as an error
-        _set_all(values)
+        _set_all(changes)
         raise
 
 
-def _set_all(values: list[tuple[Any, float, float]]) -> None:
-    for leaf, progress, value in values:
+def load_all(loadables: Iterable[Loadable]) -> None:
+    """Set memories and progresses, or nothing if the value of a leaf cannot be computed.
+
+    What remembers is an adaptive scalar or a ``Hand``. It has a ``memory``; ``put(memory)``, which
+    replaces it; ``counts(memory)``, the part of a memory that values depend on; and ``owners``, the
+    leaves whose values these are.
+    """
+    loadables = list(loadables)
+    memories = [pair for _, _, pairs in loadables for pair in pairs]
+    progresses = {leaf: progress for leaf, progress, _ in loadables if progress is not None}
+    before = [(one, dict(one.memory)) for one, _ in memories]
+    changes: list[Change] | None = None
+    try:
+        changes = _changes(memories, progresses)
+        _set_all(changes)
+    except BaseException:
+        if changes is None:
+            for one, memory in before:
+                one.put(memory)
+        else:  # complete the change after an interrupt or a warning as an error
+            _set_all(changes)
+        raise
+
+
+def _changes(memories: list[tuple[Any, Any]], progresses: Mapping[Any, float]) -> list[Change]:
+    """Set the memories, and return what this and the progresses change."""
+    same: dict[Any, bool] = {}
+    for one, memory in memories:
+        kept = one.counts(memory) == one.counts(one.memory)
+        one.put(memory)
+        same.update({leaf: kept and same.get(leaf, True) for leaf in one.owners})
+    for leaf in same:
+        leaf.check_held()
+    moved = [(leaf, progress, leaf.prepare(progress)) for leaf, progress in progresses.items()]
+    rest = {leaf: kept for leaf, kept in same.items() if leaf not in progresses}
+    return moved + [(leaf, None, leaf._cell.prepare(leaf, kept)) for leaf, kept in rest.items()]
+
+
+def _set_all(changes: list[Change]) -> None:
+    for leaf, progress, value in changes:
         leaf._cell.set(leaf, progress, value)
 
 
@@ -48,57 +87,6 @@ def progress_of(what: str, leaves: tuple[Any, ...]) -> float:
     return first
 
 
-def load_all(loadables: Iterable[Loadable]) -> None:
-    """Load everything, or nothing if one of the values cannot be computed."""
-    loadables = list(loadables)
-    remembered = [pair for _, _, memories in loadables for pair in memories]
-    before = [(one, dict(one.memory)) for one, _ in remembered]
-    moved = [(leaf, progress) for leaf, progress, _ in loadables if progress is not None]
-    for leaf, _ in moved:
-        leaf._cell.refuse_update(leaf)
-    stood = [(leaf, leaf._cell.progress, leaf._cell.value, leaf._cell.fresh) for leaf, _ in moved]
-    try:
-        for one, memory in remembered:
-            one.remember(memory)
-        _set_all([(leaf, progress, leaf.prepare(progress)) for leaf, progress in moved])
-    except BaseException:
-        for one, memory in before:
-            one.remember(memory)
-        for leaf, progress, value, fresh in stood:
-            leaf._cell.set(leaf, progress, value)
-            leaf._cell.fresh = fresh
-        raise
-
-
-def remember(
-    leaves: Iterable[Any],
-    put: Callable[[], None],
-    back: Callable[[], None],
-    same: bool = False,
-) -> None:
-    """Change a memory that the values of some leaves depend on, or nothing at all.
-
-    Args:
-        leaves: The leaves, which get new values.
-        put: Makes the change.
-        back: Undoes the change, if the new value of a leaf cannot be computed.
-        same: Whether the change leaves all values as they are.
-    """
-    renewed: list[tuple[Any, Any]] | None = None
-    try:
-        put()
-        renewed = [(leaf, leaf._cell.renewed(leaf, same)) for leaf in leaves]
-        for leaf, value in renewed:
-            leaf._cell.renew(leaf, value)
-    except BaseException:
-        if renewed is None:
-            back()
-        else:  # complete the change after an interrupt
-            for leaf, value in renewed:
-                leaf._cell.renew(leaf, value)
-        raise
-
-
 class Hand(NamedTuple):
     """The held value of a leaf as a memory; ``None`` if the leaf is not held."""
 
@@ -109,13 +97,18 @@ class Hand(NamedTuple):
         """The held value."""
         return {"held": self.leaf.held}
 
-    def remember(self, memory: Mapping[str, float | None]) -> None:
-        """Hold a value, or release the leaf."""
-        leaf, before, fresh = self.leaf, self.leaf.held, self.leaf._cell.fresh
-        if memory["held"] != before:
-            put, back = partial(leaf.keep_held, memory["held"]), partial(leaf.keep_held, before)
-            remember((leaf,), put, back)
-            leaf._cell.fresh = fresh  # holding a value is not an update
+    @property
+    def owners(self) -> tuple[Any, ...]:
+        """The leaf."""
+        return (self.leaf,)
+
+    def counts(self, memory: Mapping[str, float | None]) -> float | None:
+        """Return the held value."""
+        return memory["held"]
+
+    def put(self, memory: Mapping[str, float | None]) -> None:
+        """Hold the value, or release the leaf."""
+        self.leaf.__dict__["held"] = memory["held"]
 
 
 def hold_all(held: Mapping[Any, float | None]) -> None:

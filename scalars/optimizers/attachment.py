@@ -108,7 +108,7 @@ class Attachment:
         try:
             for rider in self.riders.values():
                 if rider.driven:
-                    rider.driven.prepare()
+                    rider.driven.start()
             if self.horizon is not None:
                 self.group.check_finite(self.steps.progresses)
         except BaseException:

@@ -122,17 +122,14 @@ def keyed(group: ScalarGroup) -> dict[str, Leaf]:
     return dict(sorted(leaves.items()))
 
 
-_float64, _halves = struct.Struct("d"), struct.Struct("2I")
-
-
 def bits_of(numbers: Sequence[float]) -> mx.array:
     """Return the bits of numbers as an array of two integers each, as GPUs have no float64.
 
     One 64-bit integer each would not do: MLX cannot convert a Python integer of 2**63 or more,
     which the bits of negative numbers are.
     """
-    halves = [half for number in numbers for half in _halves.unpack(_float64.pack(number))]
-    return mx.array(halves, mx.uint32)
+    packed = struct.pack(f"{len(numbers)}d", *numbers)
+    return mx.array(struct.unpack(f"{2 * len(numbers)}I", packed), mx.uint32)
 
 
 def numbers_of(bits: mx.array) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 
 from ..number.cell import Cell, Pair
 from ..number.mlx_protocol import is_placeholder, is_transforming
+from ..number.watch import Watch
 from ..table import Table
 from ..words import NO_PROGRESS, NO_UPDATE
 from . import words
@@ -141,7 +142,7 @@ class StepCell(Cell):
         self._steps = steps
         self._table: Table
         self._last: tuple[int, float] | None = None
-        self.watch()
+        self.watch = Watch()
 
     def read(self, use: bool = True) -> float | Pair:
         """Return the value at the current step, from the table if the step is a placeholder."""
@@ -149,18 +150,18 @@ class StepCell(Cell):
         if isinstance(step, int) == traced:
             raise ValueError(words.HALF_CAPTURED)
         if isinstance(step, int):
-            if self._read_at != self._updates:
-                self.noticed(use)
+            if (watch := self.watch).examined_at != watch.updates:
+                watch.read(use)
             return self._at(step)
-        self.seen_by_a_trace()
+        self.watch.captured()
         index = mx.minimum(step, len(self._steps.progresses) - 1)
         return Pair(self.arrays["value"][index], self.arrays["remainder"][index])
 
     def stepped(self, owner: object) -> None:
         """Remember that an update was made, which has changed the value."""
-        self._updates += 1
-        if self._traced_at is not None:
-            self.warn_if_frozen(owner)
+        self.watch.updates += 1
+        if self.watch.traced_at is not None:
+            self.watch.warn_if_frozen(owner)
 
     def is_traced(self) -> bool:
         """Return whether a function that captures the value is being traced."""
@@ -175,15 +176,15 @@ class StepCell(Cell):
         """Raise ``ValueError``, because the step of the optimizer sets the progress."""
         raise ValueError(words.DRIVEN.format(name=repr(owner)))
 
-    def renewed(self, owner: Any, same: bool) -> Table:
+    def prepare(self, owner: Any, same: bool) -> Table:
         """Return the table of the current formula, which is the old one if it is the ``same``."""
         if self._is_traced():
             raise ValueError(NO_UPDATE.format(name=repr(owner)))
-        return self._table if same else Table.of(self._leaf, self._steps.progresses, in_force=True)
+        return self._table if same else self._computed()
 
-    def renew(self, owner: Any, renewed: Any) -> None:
-        """Take the table that ``renewed`` returned."""
-        self._last, self._table = None, renewed
+    def set(self, owner: object, progress: float | None, value: Any) -> None:
+        """Take the table that ``prepare`` returned; the step sets the progress."""
+        self._last, self._table = None, value
         self.refresh()
 
     def refresh(self) -> None:
@@ -192,9 +193,12 @@ class StepCell(Cell):
         self._ours = self._table.value
         self.put_extras()
 
-    def prepare(self) -> None:
+    def start(self) -> None:
         """Compute the table, which ``refresh`` puts into the dict."""
-        self._table = Table.of(self._leaf, self._steps.progresses, in_force=True)
+        self._table = self._computed()
+
+    def _computed(self) -> Table:
+        return Table.of(self._leaf, self._steps.progresses, in_force=True)
 
     def stop(self, progress: float) -> None:
         """Return the dict to the cell that the scalar had before."""
