@@ -13,7 +13,7 @@ from mlx.utils import tree_map
 from .. import checks
 from ..number.together import load_all
 from . import words
-from .discover import PRIVATE, attributes, members, rates, within
+from .discover import PRIVATE, members, within
 
 KEY = "scalars"
 
@@ -58,7 +58,8 @@ class AttachedOptimizer(Optimizer):
         """Set an attribute; a scheduled attribute cannot be set while attached."""
         if name not in PRIVATE:
             of = members(self) if name == "learning_rate" else [self]
-            if any(name in rates(one) or name in attributes(one) for one in of):
+            kept = [self._attachment.kept[id(one)] for one in of]
+            if any(name in one.rates or name in one.scheduled for one in kept):
                 checks.fail(
                     f"optimizer.{name}", "left to its schedule while attached", value, words.AGAIN
                 )

@@ -27,7 +27,7 @@ from ..training.horizon import Horizon
 from ..words import UPDATES_UNTIL_IDLE, warn
 from . import words
 from .attached import KEY, become_attached, become_plain, refuse_parameter
-from .discover import check_lists, in_lists, in_model, members
+from .discover import Kept, in_model, members
 from .precision import LayerViews, check_probabilities
 from .riding import Rider, keyed
 from .steps import Steps, is_traced_tree
@@ -58,7 +58,7 @@ class Attachment:
         self.updating_model = False
         """Whether the callbacks are called only after the model is updated."""
         steps = None if horizon is None else self.steps
-        self._lists = {id(member): in_lists(member) for member in self.members}
+        self.kept = {id(member): Kept.by(member) for member in self.members}
         self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
         self.views = LayerViews(None)
 
@@ -209,13 +209,13 @@ class Attachment:
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
         self.relink()
-        check_lists(member, self._lists.get(id(member), {}))
+        self.kept[id(member)].check_lists(member)
         # Only with a horizon the number of the step is read, as it may be on the device.
         driven = self.horizon is not None
         traced, done = self.steps.traced, self.steps.now if driven else None
         if not traced and is_tracing() and is_traced_tree(gradients):
             raise ValueError(words.BLIND_STEP)
-        twin = Twin(member, Numbers(), traced)
+        twin = Twin(member, Numbers(self.kept, traced))
         try:
             apply = partial(twin.optimizer.apply_gradients, gradients, parameters)
             updated = apply() if done is None else self.steps.stopped(done, apply)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
@@ -72,43 +72,45 @@ def replaced(value: Any, of: Callable[[Any], Any], kind: type = ScheduledScalar)
     return value
 
 
-def holding(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the attributes of an optimizer that contain other optimizers, by name."""
-    own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
-    return {name: value for name, value in own.items() if any(_held(name, value))}
+class Kept(NamedTuple):
+    """What an optimizer keeps scalars and other optimizers in, by the names of its attributes."""
 
+    rates: Mapping[str, ScheduledScalar]
+    """The scalars that MLX calls at each step, such as the learning rate."""
+    scheduled: tuple[str, ...]
+    """The attributes that contain scalars."""
+    optimizers: tuple[str, ...]
+    """The attributes that contain optimizers."""
+    lists: Mapping[str, list[int]]
+    """The ``id`` of each scalar in the attributes that are lists, tuples or dicts."""
 
-def attributes(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the attributes of an optimizer that contain scalars, by name."""
-    own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
-    return {name: value for name, value in own.items() if any(within(name, value))}
+    @classmethod
+    def by(cls, optimizer: Optimizer) -> Kept:
+        """Look through an optimizer, but not through the optimizers in it."""
+        called = optimizer._schedulers.items()
+        own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
+        found = {n: [id(s) for _, s in within(n, value)] for n, value in own.items()}
+        return cls(
+            {name: rate for name, rate in called if isinstance(rate, ScheduledScalar)},
+            tuple([name for name in own if found[name]]),
+            tuple([name for name, value in own.items() if any(_held(name, value))]),
+            {n: ids for n, ids in found.items() if ids and isinstance(own[n], (list, tuple, dict))},
+        )
 
-
-def in_lists(optimizer: Optimizer) -> dict[str, list[int]]:
-    """Return the ``id`` of each scalar in lists, tuples and dicts of an optimizer, by attribute."""
-    found = attributes(optimizer).items()
-    lists = {name: value for name, value in found if isinstance(value, (list, tuple, dict))}
-    return {name: [id(s) for _, s in within(name, value)] for name, value in lists.items()}
-
-
-def check_lists(optimizer: Optimizer, before: Mapping[str, list[int]]) -> None:
-    """Raise ``ValueError`` if scalars in a list, such as ``betas``, were replaced in place."""
-    for name, scalars in before.items():
-        value = vars(optimizer).get(name)
-        if [id(scalar) for _, scalar in within(name, value)] != scalars:
-            rule = "left to its schedules while attached"
-            checks.fail(f"optimizer.{name}", rule, value, words.AGAIN)
-
-
-def rates(optimizer: Optimizer) -> dict[str, ScheduledScalar]:
-    """Return the scalars that MLX calls at each step, such as the learning rate, by name."""
-    called = optimizer._schedulers.items()
-    return {name: rate for name, rate in called if isinstance(rate, ScheduledScalar)}
+    def check_lists(self, optimizer: Optimizer) -> None:
+        """Raise ``ValueError`` if scalars in a list, such as ``betas``, were replaced in place."""
+        for name, scalars in self.lists.items():
+            value = vars(optimizer).get(name)
+            if [id(scalar) for _, scalar in within(name, value)] != scalars:
+                rule = "left to its schedules while attached"
+                checks.fail(f"optimizer.{name}", rule, value, words.AGAIN)
 
 
 def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
     """Yield the scalars in the attributes of an optimizer and its members, by name."""
-    for name, value in {**rates(optimizer), **attributes(optimizer)}.items():
+    kept = Kept.by(optimizer)
+    scheduled = {name: vars(optimizer)[name] for name in kept.scheduled}
+    for name, value in {**kept.rates, **scheduled}.items():
         yield from within(prefix + name.strip("_"), value)
     for name, member in _held("", vars(optimizer)):
         yield from in_optimizer(member, f"{prefix}{name}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -10,7 +11,7 @@ from mlx.optimizers import Optimizer
 from ..functions import P
 from ..number.cell import Pair
 from ..number.scalar import Leaf, ScheduledScalar
-from .discover import attributes, holding, rates, replaced
+from .discover import Kept, replaced
 
 WIDE = ("decay_rate", "beta")
 """Prefixes of the attributes that optimizers raise to the power of the step, in float32.
@@ -60,9 +61,16 @@ class Handed(ScheduledScalar):
 
 
 class Numbers:
-    """The values of an optimizer's scalars in one update, each of which is read once."""
+    """The values of an optimizer's scalars in one update, each of which is read once.
 
-    def __init__(self) -> None:
+    Args:
+        kept: What the optimizer and its members keep scalars in, by the ``id`` of each.
+        traced: Whether a function that captures the values is being traced.
+    """
+
+    def __init__(self, kept: Mapping[int, Kept], traced: bool) -> None:
+        self.kept = kept
+        self.traced = traced
         self._known: dict[int, float | Pair] = {}
         self.twins: dict[int, Twin] = {}
         """One twin for each optimizer in this update, even if it is held in two places."""
@@ -77,25 +85,27 @@ class Numbers:
 class Twin:
     """A temporary object of an optimizer's plain class, with the same state, for one update."""
 
-    def __init__(self, member: Any, numbers: Numbers, traced: bool) -> None:
+    def __init__(self, member: Any, numbers: Numbers) -> None:
         self.member = member
-        own = vars(member)
-        called, scheduled = rates(member), attributes(member)
-        for name, rate in called.items():  # as MLX does with its schedulers
+        own, kept = vars(member), numbers.kept[id(member)]
+        scheduled = {name: own[name] for name in kept.scheduled}
+        for name, rate in kept.rates.items():  # as MLX does with its schedulers
             value = numbers.of(rate)
             own["_state"][name] = value.value if isinstance(value, Pair) else mx.array(value)
-        others = {n: f for n, f in own["_schedulers"].items() if n not in called}
+        others = {n: f for n, f in own["_schedulers"].items() if n not in kept.rates}
         given: dict[str, Any] = {"_schedulers": others}
         self.twins: list[Twin] = []
 
         def twin_of(held: Any) -> Any:
+            if id(held) not in numbers.kept:  # added since the optimizer was attached
+                return held
             if id(held) not in numbers.twins:
-                numbers.twins[id(held)] = Twin(held, numbers, traced)
+                numbers.twins[id(held)] = Twin(held, numbers)
                 self.twins.append(numbers.twins[id(held)])
             return numbers.twins[id(held)].optimizer
 
-        given |= {n: replaced(x, twin_of, Optimizer) for n, x in holding(member).items()}
-        if traced and scheduled:
+        given |= {n: replaced(own[n], twin_of, Optimizer) for n in kept.optimizers}
+        if numbers.traced and scheduled:
             given |= _handed(scheduled, numbers, mx.float32)
             given["_handed"] = lambda dtype: _handed(scheduled, numbers, dtype)
             plain = in_trace(member._plain)
