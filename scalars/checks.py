@@ -221,8 +221,6 @@ def keys(name: str, value: Any, expected: Collection[str], optional: Collection[
 
 def new_progress(value: Any) -> float:
     """Check a progress that is to be set, and warn if it looks like a number of steps."""
-    if type(value) is float and 0.0 <= value < 2.0:
-        return value
     if (number := progress(value)) >= 2:
         words.warn(words.STEPS)
     return number

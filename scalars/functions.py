@@ -37,7 +37,7 @@ def _elementary(
     name: str, on_host: Callable[..., float], rule: str = "a finite number"
 ) -> Callable[[P], P]:
     def function(x: Any) -> Any:
-        if not isinstance(x, HOST):
+        if type(x) is not float and not isinstance(x, HOST):
             return getattr(library(x), name)(x)
         try:
             return on_host(x)

@@ -942,6 +942,35 @@ def test_a_field_of_a_user_does_not_hide_what_a_schedule_has(name: str) -> None:
         type("Own", (Schedule,), body)
 
 
+def test_a_schedule_with_an_init_of_its_own_declares_its_arguments_as_fields() -> None:
+    with pytest.raises(ValueError, match="the arguments of Own must be declared as fields.*start"):
+
+        class Own(Schedule):
+            def __init__(self, start: float) -> None:
+                vars(self).update(start=start)
+
+            def value_at(self, progress: Any) -> Any:
+                return progress
+
+
+def test_a_schedule_whose_init_leaves_out_the_checks_is_named_at_its_first_use() -> None:
+    class Halved(Schedule):
+        start: float
+
+        def __init__(self, double: float, complete: bool = True) -> None:
+            vars(self).update(start=double / 2)
+            if complete:
+                self.__post_init__()
+
+        def value_at(self, progress: Any) -> Any:
+            return self.start * (1 - progress)
+
+    assert float(Halved(4.0).update(0.5)) == 1.0
+    for use in (float, lambda halved: halved.update(0.5), lambda halved: halved * mx.ones(2)):
+        with pytest.raises(ValueError, match="Halved must be initialized.*__post_init__"):
+            use(Halved(4.0, complete=False))
+
+
 class Decaying(Schedule):
     """A user's schedule that uses a function of NumPy, which does not accept MLX arrays."""
 

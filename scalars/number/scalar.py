@@ -568,7 +568,8 @@ class Leaf(ScheduledScalar):
 
     def update(self: LeafSelf, progress: float) -> LeafSelf:
         """Set the progress: see ``ScheduledScalar.update``."""
-        progress = checks.new_progress(progress)
+        if type(progress) is not float or not 0.0 <= progress < 2.0:
+            progress = checks.new_progress(progress)
         value = self.prepare(progress)
         try:
             self._cell.set(self, progress, value)

@@ -13,7 +13,7 @@ from mlx.utils import tree_map
 from .. import checks
 from ..number.together import load_all
 from . import words
-from .discover import PRIVATE, members, within
+from .discover import PRIVATE, members, rates, within
 
 KEY = "scalars"
 
@@ -57,9 +57,10 @@ class AttachedOptimizer(Optimizer):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a scheduled attribute cannot be set while attached."""
         if name not in PRIVATE:
+            kept = self._attachment.kept
             of = members(self) if name == "learning_rate" else [self]
-            kept = [self._attachment.kept[id(one)] for one in of]
-            if any(name in one.rates or name in one.scheduled for one in kept):
+            of = [one for one in of if id(one) in kept]  # others were added since
+            if any(name in rates(one) or name in kept[id(one)].scheduled for one in of):
                 checks.fail(
                     f"optimizer.{name}", "left to its schedule while attached", value, words.AGAIN
                 )

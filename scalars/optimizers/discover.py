@@ -73,10 +73,8 @@ def replaced(value: Any, of: Callable[[Any], Any], kind: type = ScheduledScalar)
 
 
 class Kept(NamedTuple):
-    """What an optimizer keeps scalars and other optimizers in, by the names of its attributes."""
+    """The attributes in which an optimizer keeps scalars and other optimizers, by name."""
 
-    rates: Mapping[str, ScheduledScalar]
-    """The scalars that MLX calls at each step, such as the learning rate."""
     scheduled: tuple[str, ...]
     """The attributes that contain scalars."""
     optimizers: tuple[str, ...]
@@ -87,11 +85,9 @@ class Kept(NamedTuple):
     @classmethod
     def by(cls, optimizer: Optimizer) -> Kept:
         """Look through an optimizer, but not through the optimizers in it."""
-        called = optimizer._schedulers.items()
         own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
         found = {n: [id(s) for _, s in within(n, value)] for n, value in own.items()}
         return cls(
-            {name: rate for name, rate in called if isinstance(rate, ScheduledScalar)},
             tuple([name for name in own if found[name]]),
             tuple([name for name, value in own.items() if any(_held(name, value))]),
             {n: ids for n, ids in found.items() if ids and isinstance(own[n], (list, tuple, dict))},
@@ -106,11 +102,16 @@ class Kept(NamedTuple):
                 checks.fail(f"optimizer.{name}", rule, value, words.AGAIN)
 
 
+def rates(optimizer: Optimizer) -> dict[str, ScheduledScalar]:
+    """Return the scalars that MLX calls at each step, such as the learning rate, by name."""
+    called = optimizer._schedulers.items()
+    return {name: rate for name, rate in called if isinstance(rate, ScheduledScalar)}
+
+
 def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
     """Yield the scalars in the attributes of an optimizer and its members, by name."""
-    kept = Kept.by(optimizer)
-    scheduled = {name: vars(optimizer)[name] for name in kept.scheduled}
-    for name, value in {**kept.rates, **scheduled}.items():
+    scheduled = {name: vars(optimizer)[name] for name in Kept.by(optimizer).scheduled}
+    for name, value in {**rates(optimizer), **scheduled}.items():
         yield from within(prefix + name.strip("_"), value)
     for name, member in _held("", vars(optimizer)):
         yield from in_optimizer(member, f"{prefix}{name}.")

@@ -11,7 +11,7 @@ from mlx.optimizers import Optimizer
 from ..functions import P
 from ..number.cell import Pair
 from ..number.scalar import Leaf, ScheduledScalar
-from .discover import Kept, replaced
+from .discover import Kept, rates, replaced
 
 WIDE = ("decay_rate", "beta")
 """Prefixes of the attributes that optimizers raise to the power of the step, in float32.
@@ -88,11 +88,12 @@ class Twin:
     def __init__(self, member: Any, numbers: Numbers) -> None:
         self.member = member
         own, kept = vars(member), numbers.kept[id(member)]
+        called = rates(member)
         scheduled = {name: own[name] for name in kept.scheduled}
-        for name, rate in kept.rates.items():  # as MLX does with its schedulers
+        for name, rate in called.items():  # as MLX does with its schedulers
             value = numbers.of(rate)
             own["_state"][name] = value.value if isinstance(value, Pair) else mx.array(value)
-        others = {n: f for n, f in own["_schedulers"].items() if n not in kept.rates}
+        others = {n: f for n, f in own["_schedulers"].items() if n not in called}
         given: dict[str, Any] = {"_schedulers": others}
         self.twins: list[Twin] = []
 

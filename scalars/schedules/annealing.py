@@ -164,13 +164,8 @@ class CosineAnnealing(Schedule):
 
     def value_at(self, progress: P) -> P:
         """Return end + (start - end) ((1 + cos(pi p)) / 2)^power."""
-        fall = self.fall(progress)
+        fall = (1 + cos(math.pi * progress)) / 2
         return mix(self.end, self.start, fall if self.power == 1 else power(fall, self.power))
-
-    @staticmethod
-    def fall(x: P) -> P:
-        """Return (1 + cos(pi x)) / 2, which falls from 1 to 0 along half a cosine."""
-        return (1 + cos(math.pi * x)) / 2
 
 
 class Exponential(Schedule):

@@ -40,7 +40,8 @@ class Schedule(Leaf):
     of ``scalars.checks`` (``Real``, ``Positive``, ``Fraction``, ``Count`` and others; a field
     with another annotation is not checked), and defines ``value_at``. The signature, checks,
     repr, pickle and copy are derived from them. A schedule is immutable:
-    ``dataclasses.replace`` returns a changed copy.
+    ``dataclasses.replace`` returns a changed copy. A subclass that has an ``__init__`` besides its
+    fields, for other ways to pass them, sets all of them there and calls ``__post_init__``.
 
     ``value_at`` receives a float, a NumPy array or an ``mx.array``. Operators support all
     three, and so do ``scalars.exp``, ``log``, ``sqrt``, ``sin``, ``cos``, ``tanh``, ``floor``,
@@ -65,7 +66,12 @@ class Schedule(Leaf):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        own = "__init__" in vars(cls)
         dataclass(eq=False, repr=False, match_args=False)(cls)
+        if own and not cls._fields():
+            way_out = "Annotate them in the body of the class, as in start: Real, without __init__."
+            rule = "declared as fields"
+            checks.fail(f"the arguments of {cls.__name__}", rule, "__init__", way_out)
         for field in cls._fields():
             if hasattr(Schedule, field.name):
                 rule, way_out = "named otherwise than the attributes of Schedule", "Rename it."
@@ -114,6 +120,12 @@ class Schedule(Leaf):
 
     def _find_listeners(self) -> tuple[Any, ...]:
         return listeners_of(leaves_of(self.contained()))
+
+    @cached_property
+    def _cell(self) -> Cell:  # type: ignore[override] # __post_init__ sets it
+        name = type(self).__name__
+        way_out = "Call self.__post_init__() at the end of __init__."
+        return checks.fail(name, "initialized", "no value", way_out)
 
     def _make_cell(self) -> Cell:
         try:

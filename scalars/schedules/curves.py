@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import mlx.core as mx
 
 from .. import checks
-from ..functions import HOST, P, cos, growth, sqrt, where
+from ..functions import P, cos, growth, sqrt, where
 
 RISES: dict[str, Callable[[Any], Any]] = {
     "linear": lambda x: x,
@@ -33,7 +33,7 @@ CurveName = Annotated[str, curve_name]
 def mix(start: float, end: float, rise: P) -> P:
     """Return start + (end - start) rise, exact at both ends."""
     span = end - start
-    if isinstance(rise, HOST):
+    if type(rise) is float:  # the fast path of updates; ``where`` also takes numbers
         return start + span * rise if rise < 0.5 else end - span * (1 - rise)
     return where(rise < 0.5, start + span * rise, end - span * (1 - rise))  # type: ignore[no-any-return]
 
@@ -41,6 +41,8 @@ def mix(start: float, end: float, rise: P) -> P:
 def geometric(start: float, end: float, x: P) -> P:
     """Return start (end / start)^x, exact at both ends, except in a graph."""
     ratio = end / start
+    if type(x) is float:  # the fast path of updates
+        return start * ratio**x if x < 0.5 else end * ratio ** (x - 1)  # type: ignore[no-any-return]
     if isinstance(x, mx.array):
         root = growth(ratio, 0.5 * x)  # the ratio itself may be too large or small for float32
         return root * start * root

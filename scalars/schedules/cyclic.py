@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Annotated, Any
 
 from .. import checks
 from ..checks import Fraction, Positive, Real
-from ..functions import P, growth, minimum
-from .annealing import CosineAnnealing
+from ..functions import P, cos, growth, minimum
 from .base import Schedule
-from .curves import CurveName, along
+from .curves import CurveName, along, mix
 from .spans import (
     HOST_TOLERANCE,
     MOST_CYCLES,
@@ -91,7 +91,7 @@ class CosineAnnealingWarmRestarts(Schedule):
         """Return the value in the cycle at ``progress``."""
         i, x = self._cycles.at(progress)
         top = self.start if self.decay == 1 else self.start * self.decay**i
-        return self.end + (top - self.end) * CosineAnnealing.fall(x)  # type: ignore[no-any-return]
+        return mix(self.end, top, (1 + cos(math.pi * x)) / 2)  # type: ignore[no-any-return]
 
     @property
     def edges(self) -> tuple[float, ...]:

@@ -99,7 +99,7 @@ class EqualSpans:
 
     def at(self, progress: Any) -> tuple[Any, Any]:
         """Return the index of the span at ``progress``, and the fraction of it that is done."""
-        if isinstance(progress, HOST):
+        if type(progress) is float or isinstance(progress, HOST):
             n = math.floor((progress + HOST_TOLERANCE) / self.length)
             n = n if n < self._last else self._last
             done = progress * self.count - n
