@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import mlx.core as mx
 
@@ -26,12 +25,14 @@ class Pair(NamedTuple):
 Arrays = dict[str, mx.array]
 
 
-class Extra(NamedTuple):
-    """Arrays that are added to those of a cell, for checkpoints."""
+class Extra(Protocol):
+    """What adds arrays to those of a cell, for checkpoints."""
 
-    check: Callable[[], None]
-    """Called before each use: loads the arrays that have replaced those of the cell, or raises."""
-    saved: Callable[[], Arrays]
+    def check(self) -> None:
+        """Load arrays that have replaced those of the cell, or raise; called before each use."""
+
+    def saved(self) -> Arrays:
+        """Return the arrays to add."""
 
 
 class Cell:

@@ -13,6 +13,7 @@ import math
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import cached_property
 from numbers import Real
@@ -27,7 +28,7 @@ from . import mlx_protocol, ranges, together
 from .cell import Cell, Pair
 from .conversions import Conversions
 from .mlx_protocol import ProtocolArray
-from .operations import OPERATIONS, VIEWS, Operation
+from .operations import OPERATIONS, VIEWS, Operation, Written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -464,7 +465,7 @@ class ScheduledScalar(Conversions):
         if not any(leaf._cell.is_traced() for leaf in leaves):
             for leaf in leaves:
                 leaf._cell.watch.compared()
-            return bool(compare(float(self), _number(other)))
+            return bool(compare(float(self), other))
         scalar, bound = (self - other, 0.0) if isinstance(other, ScheduledScalar) else (self, other)
         shortcut = self._asks_for_shortcut()
         answer = ranges.settled(scalar, compare, bound, shortcut)
@@ -677,22 +678,14 @@ SMALL = 32
 """The size up to which an expression is computed by recursion, which is fast."""
 
 
-def _number(value: Any) -> Any:
-    """Return ``value`` as a float, or as it is if it is beyond the range of floats."""
-    try:
-        return float(value)
-    except OverflowError:
-        return value
-
-
 def _operand(value: Any) -> ScheduledScalar | float:
     """Return an operand with a plain repr: a Fraction or a NumPy scalar becomes a float."""
     if isinstance(value, ScheduledScalar):
         return value
-    number = _number(value)
-    if not isinstance(number, float) or math.isnan(number):
-        checks.fail("an operand", "a number in the range of floats", value, checks.A_NUMBER)
-    return number
+    with suppress(OverflowError):
+        if not math.isnan(number := float(value)):
+            return number
+    return checks.fail("an operand", "a number in the range of floats", value, checks.A_NUMBER)
 
 
 class Expression(ScheduledScalar):
@@ -818,7 +811,11 @@ class Expression(ScheduledScalar):
 
     def __repr__(self) -> str:
         """Return the expression as Python code."""
-        return str(self._fold(repr, _written))
+        of_scalar, of_node = (
+            lambda one: Written(repr(one)),
+            lambda node, x: node.operation.written(x),
+        )
+        return str(self._fold(of_scalar, of_node).text)
 
 
 class Place(int):
@@ -831,21 +828,3 @@ def _rebuilt(names: list[str], operands: list[list[Any]]) -> Expression:
         filled = [made[x] if isinstance(x, Place) else x for x in of]
         made.append(Expression(VIEWS.get(name) or OPERATIONS[name], *filled))
     return made[-1]
-
-
-def _written(node: Expression, operands: list[Any]) -> str:
-    name, symbol, *_ = node.operation
-    shown = [x if isinstance(x, str) else repr(x) for x in operands]
-    if not symbol:
-        return f"{'abs' if name == 'absolute' else name}({', '.join(shown)})"
-    pairs = zip(node.operands, shown, strict=True)
-    shown = [f"({text})" if _is_infix(operand) else text for operand, text in pairs]
-    if name in VIEWS:
-        return shown[0] + symbol
-    return f" {symbol} ".join(shown) if len(shown) > 1 else symbol + shown[0]
-
-
-def _is_infix(operand: Any) -> bool:
-    if isinstance(operand, Expression):
-        return bool(operand.operation.symbol) and operand.operation.name not in VIEWS
-    return not isinstance(operand, ScheduledScalar) and operand < 0

@@ -10,7 +10,7 @@ from typing import Any, cast
 import mlx.core as mx
 
 from .. import checks
-from ..number.cell import Arrays, Extra
+from ..number.cell import Arrays
 from ..number.scalar import Leaf
 from ..number.together import Loadable
 from ..training.group import ScalarGroup
@@ -39,18 +39,18 @@ class Rider:
         Args:
             check: Called before an update, to check that the entry is still in the state.
         """
-        self._extra = Extra(check, self._saved)
+        self.check = check
         if self.driven:
             self.leaf.keep_in(self.driven)
             self.cell.arrays.pop("progress", None)
-        self.cell.extras += (self._extra,)
+        self.cell.extras += (self,)
         self.cell.refresh()
         return self.cell.arrays
 
     def leave(self) -> None:
         """Undo ``join``; the progress of the scalar does not change."""
         progress = self.leaf.progress
-        self.cell.extras = tuple([one for one in self.cell.extras if one is not self._extra])
+        self.cell.extras = tuple([one for one in self.cell.extras if one is not self])
         if not self.cell.extras:
             for key in ("progress", "held", "observed"):
                 self.cell.arrays.pop(key, None)
@@ -64,7 +64,7 @@ class Rider:
             rule = f"saved {'with' if self.driven else 'without'} a horizon, as it is attached now"
             way_out = "Attach in the same way as when the state was saved."
             checks.fail(f"{name} in the state", rule, sorted(entry), way_out)
-        keys = {*self.cell.KEYS, *self._saved()}
+        keys = {*self.cell.KEYS, *self.saved()}
         for key, value in entry.items():
             if not isinstance(value, mx.array):
                 way_out = "Load the arrays as they were saved, for example with mx.load."
@@ -77,7 +77,7 @@ class Rider:
         loadable = self.leaf.loadable(self._state_in(entry))
         return [(one, None if self.driven else at, memory) for one, at, memory in loadable]
 
-    def _saved(self) -> Arrays:
+    def saved(self) -> Arrays:
         """Return the arrays that a checkpoint needs besides the value."""
         held = math.nan if self.leaf.held is None else self.leaf.held
         if self.driven:
