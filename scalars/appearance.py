@@ -1,4 +1,4 @@
-"""How scalars appear to type checkers, ``dir``, ``help`` and completion."""
+"""How scalars appear to type checkers, ``dir``, ``help`` and completion, and as Python code."""
 
 from __future__ import annotations
 
@@ -59,3 +59,45 @@ class Appearance(_Number, metaclass=Listed):
     def __dir__(self) -> list[str]:
         """Return the names that are shown."""
         return type(self).shown(super().__dir__())
+
+
+LONGEST = 100_000
+"""The parts of the longest text: if operands are shared, there may be far more than operations."""
+
+
+def written(expression: Any, kind: type) -> str:
+    """Return an expression of scalars as Python code, which ends in ``...`` if it is too long.
+
+    Args:
+        expression: The expression.
+        kind: The class of expressions.
+    """
+    pieces: list[str] = []
+    waiting: list[Any] = [expression]
+    while waiting and len(pieces) < LONGEST:
+        piece = waiting.pop()
+        if isinstance(piece, kind):
+            waiting += reversed(_pieces(piece, kind))
+        else:
+            pieces.append(piece if isinstance(piece, str) else repr(piece))
+    return "".join(pieces) + "..." * bool(waiting)
+
+
+def _pieces(expression: Any, kind: type) -> list[Any]:
+    """Return the parts of the text: its own texts, numbers and scalars."""
+    name, symbol, *_ = expression.operation
+    first, *others = expression.operands
+    if not symbol:
+        name = "abs" if name == "absolute" else name
+        return [f"{name}(", first, *[x for one in others for x in (", ", one)], ")"]
+    inside = [["(", x, ")"] if _is_infix(x, kind) else [x] for x in expression.operands]
+    if expression.operation.dtype is not None:  # a view: scalar.astype(dtype)
+        return [*inside[0], symbol]
+    return [*inside[0], f" {symbol} ", *inside[1]] if others else [symbol, *inside[0]]
+
+
+def _is_infix(operand: Any, kind: type) -> bool:
+    if isinstance(operand, kind):
+        operation: Any = operand.operation  # type: ignore[attr-defined]
+        return bool(operation.symbol) and operation.dtype is None
+    return isinstance(operand, (float, int)) and operand < 0

@@ -31,15 +31,18 @@ SCALARS_CHANGE = (
 
 def fail(name: str, rule: str, value: object, way_out: str, wrong_type: bool = False) -> NoReturn:
     """Raise ``ValueError`` (or ``TypeError``) with the name, the rule, the value and what to do."""
-    try:
-        shown = repr(value)
-    except ValueError:  # MLX cannot show an array that is being traced
-        shown = f"a traced {type(value).__name__}"
-    if len(shown) > 200:
-        shown = f"{shown[:200]}..."
     raise (TypeError if wrong_type else ValueError)(
-        f"{name} must be {rule}, got {shown}. {way_out}"
+        f"{name} must be {rule}, got {shown(value)}. {way_out}"
     )
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value for a message, of at most some 200 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # MLX cannot show an array that is being traced
+        text = f"a traced {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def real(

@@ -210,7 +210,7 @@ def test_update_does_not_change_or_read_it() -> None:
     assert scale.progress == 0.5
     assert (float(scale), scale.at(0.1)) == (64.0, 64.0)
     group.update(0.7)
-    with pytest.raises(ValueError, match="the group"):
+    with pytest.raises(ValueError, match="adaptive one, got ScalarGroup"):
         group.observe(1.0)  # a loss scale does not observe a loss
 
 

@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from scalars import Constant, CosineAnnealing, Linear, ScheduledScalar
+from scalars import Constant, CosineAnnealing, Linear, ScheduledScalar, minimum
 
 BINARY = [
     operator.add,
@@ -213,6 +213,25 @@ def test_expressions_are_not_kept_alive() -> None:
     del beta, _
     gc.collect()
     assert alone() is None
+
+
+def test_an_expression_of_shared_parts_costs_no_more_than_its_operations() -> None:
+    """Written in full it would have 2**200 terms, as a message about it would have, too."""
+    doubled: ScheduledScalar = Linear(1.0, 3.0)
+    for _ in range(200):
+        doubled = (doubled + doubled) * 0.5
+    assert float(doubled.update(0.5)) == doubled.at(0.5) == 2.0
+    assert 1e4 < len(repr(doubled)) < 1e7
+    assert repr(doubled).endswith("...")
+    with pytest.raises(ValueError, match="must be a schedule, got .{200}[.]{3}") as error:
+        doubled.hold(1.0)
+    assert len(str(error.value)) < 400
+    with pytest.raises(ValueError, match="must be an adaptive one, got .{200}[.]{3}"):
+        doubled.observe(1.0)
+    deep: ScheduledScalar = Linear(0.0, 1.0)
+    for i in range(2_000):
+        deep = minimum(deep * 0.5 + i, 4.0)
+    assert repr(deep).count("minimum(") == 2_000
 
 
 def test_an_expression_updates_all_of_its_scalars_or_none() -> None:

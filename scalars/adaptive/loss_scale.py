@@ -192,7 +192,7 @@ class DynamicLossScale(Schedule):
             checks.fail("finite", "True or False", metric, way_out, wrong_type=True)
         scale, streak = self._arrays["value"], self._arrays["streak"] + 1
         if mlx_protocol.is_tracing() and not self._cell.is_traced():
-            raise ValueError(UNCAPTURED.format(name=repr(self)))
+            raise ValueError(UNCAPTURED.format(name=checks.shown(self)))
         grow = streak >= self.growth_interval
         grown = mx.where(grow, mx.minimum(scale * self.factor, LARGEST), scale)
         smaller = mx.maximum(scale / self.factor, self.minimum)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import mlx.core as mx
 
 from .. import words
+from ..checks import shown
 from ..words import warn
 from .mlx_protocol import is_placeholder, is_tracing, split
 from .watch import Watch
@@ -98,7 +99,7 @@ class Cell:
     def refuse_update(self, owner: object) -> None:
         """Raise ``ValueError`` while a function that captures the value is being traced."""
         if self.is_traced():
-            raise ValueError(words.NO_UPDATE.format(name=repr(owner)))
+            raise ValueError(words.NO_UPDATE.format(name=shown(owner)))
 
     def prepare(self, owner: Any, same: bool) -> Any:
         """Return the value of a changed formula, for ``set`` without a progress.
@@ -128,7 +129,7 @@ class Cell:
         watch = self.watch
         watch.updates = count = watch.updates + 1
         if not count & (count - 1) and progress is not None and is_tracing():  # rarely: it is slow
-            warn(words.UPDATED_IN_TRACE.format(call="update", name=repr(owner)))
+            warn(words.UPDATED_IN_TRACE.format(call="update", name=shown(owner)))
         if changed and watch.traced_at is not None:
             watch.warn_if_frozen(owner)
 

@@ -14,13 +14,6 @@ from .. import functions
 from .cell import Pair
 
 
-class Written(NamedTuple):
-    """Python code, and whether it needs parentheses as an operand."""
-
-    text: str
-    infix: bool = False
-
-
 class Operation(NamedTuple):
     """A named function of one or two numbers: floats, NumPy arrays or ``mx.array``.
 
@@ -57,18 +50,6 @@ class Operation(NamedTuple):
             if any(not isinstance(rest, float) for rest in rests):
                 result = result + self.function(*rests)
         return Pair(result)
-
-    def written(self, operands: Sequence[Any]) -> Written:
-        """Return the operation as Python code, from operands that are numbers or ``Written``."""
-        shown = [x if isinstance(x, Written) else Written(repr(x), x < 0) for x in operands]
-        if not self.symbol:
-            name = "abs" if self.name == "absolute" else self.name
-            return Written(f"{name}({', '.join([text for text, _ in shown])})")
-        inside = [f"({text})" if infix else text for text, infix in shown]
-        if self.dtype is not None:
-            return Written(inside[0] + self.symbol)
-        infix = f" {self.symbol} ".join(inside) if len(inside) > 1 else self.symbol + inside[0]
-        return Written(infix, True)
 
     def bounds(self, of_operands: Sequence[Any]) -> tuple[float, float]:
         """Return bounds of the result, from operands that are numbers or pairs of bounds.

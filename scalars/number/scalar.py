@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 import mlx.core as mx
 
 from .. import checks, functions, sketch, words
+from ..appearance import written
 from ..functions import HOST
 from ..table import ByStep
 from . import mlx_protocol, ranges, together
 from .cell import Cell, Pair
 from .conversions import Conversions
 from .mlx_protocol import ProtocolArray
-from .operations import OPERATIONS, VIEWS, Operation, Written
+from .operations import OPERATIONS, VIEWS, Operation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,7 +149,7 @@ class ScheduledScalar(Conversions):
         """Return the current value in double precision."""
         value = self._read(use=False)
         if isinstance(value, Pair):
-            raise ValueError(words.NO_FLOAT.format(name=repr(self)))
+            raise ValueError(words.NO_FLOAT.format(name=checks.shown(self)))
         return float(value)
 
     # Progress -----------------------------------------------------------------
@@ -185,7 +186,7 @@ class ScheduledScalar(Conversions):
                 its state is being traced.
             TypeError: ``metric`` is not a real number.
         """
-        together.observe_all(repr(self), self.leaves, metric)
+        together.observe_all(self, self.leaves, metric)
         return self
 
     @property
@@ -439,11 +440,11 @@ class ScheduledScalar(Conversions):
             frozen = [leaf for leaf in self.leaves if not leaf._cell.is_traced()]
             if frozen and mlx_protocol.is_tracing() and mlx_protocol.is_placeholder(step):
                 if any(leaf.changes for leaf in frozen):
-                    raise ValueError(words.BLIND.format(name=repr(self)))
+                    raise ValueError(words.BLIND.format(name=checks.shown(self)))
                 return mx.array(float(self))  # mx.compile cannot return an array from outside
             calls = self.__dict__["_calls"] = self._calls + 1
             if calls == words.UPDATES_UNTIL_IDLE and any(leaf.idle for leaf in frozen):
-                words.warn(words.IDLE.format(name=repr(self), calls=calls))
+                words.warn(words.IDLE.format(name=checks.shown(self), calls=calls))
         return self.array
 
     def _beside(self, array: mx.array) -> float | mx.array:
@@ -471,7 +472,8 @@ class ScheduledScalar(Conversions):
         answer = ranges.settled(scalar, compare, bound, shortcut)
         symbol = words.COMPARISONS[compare.__name__]
         if answer is None:
-            raise ValueError(words.UNSETTLED.format(s=repr(self), symbol=symbol, other=repr(other)))
+            shown = [checks.shown(x) for x in (self, other)]
+            raise ValueError(words.UNSETTLED.format(s=shown[0], symbol=symbol, other=shown[1]))
         if not (shortcut and answer is (compare is operator.ne)):  # this branch fits any value
             text = f"{self!r} {symbol} {other!r}"
             taken = ranges.Answer(text, scalar, compare, bound, answer)
@@ -811,11 +813,7 @@ class Expression(ScheduledScalar):
 
     def __repr__(self) -> str:
         """Return the expression as Python code."""
-        of_scalar, of_node = (
-            lambda one: Written(repr(one)),
-            lambda node, x: node.operation.written(x),
-        )
-        return str(self._fold(of_scalar, of_node).text)
+        return written(self, Expression)
 
 
 class Place(int):

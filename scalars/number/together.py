@@ -116,7 +116,7 @@ def hold_all(held: Mapping[Any, float | None]) -> None:
     load_all((leaf, None, [(Hand(leaf), {"held": value})]) for leaf, value in held.items())
     for leaf, value in held.items() if mlx_protocol.is_tracing() else ():
         call = "release" if value is None else "hold"
-        words.warn(words.UPDATED_IN_TRACE.format(call=call, name=repr(leaf)))
+        words.warn(words.UPDATED_IN_TRACE.format(call=call, name=checks.shown(leaf)))
 
 
 def listeners_of(leaves: Iterable[Any]) -> tuple[Any, ...]:
@@ -124,15 +124,18 @@ def listeners_of(leaves: Iterable[Any]) -> tuple[Any, ...]:
     return tuple({id(one): one for leaf in leaves for one in leaf.listeners}.values())
 
 
-def observe_all(name: str, leaves: Iterable[Any], metric: checks.Measured) -> None:
+def observe_all(what: object, leaves: Iterable[Any], metric: checks.Measured) -> None:
     """Pass a metric to every listener in some leaves, or to none if one of them fails."""
     leaves = tuple(leaves)
     if not listeners_of(leaves):
         way_out = "Use one that observes metrics, such as ReduceOnPlateau."
-        checks.fail("a scalar that observes a metric", "an adaptive one", name, way_out)
+        checks.fail("a scalar that observes a metric", "an adaptive one", what, way_out)
     number = checks.metric(metric)
     hearing = [one for leaf in leaves for one in leaf.hearing(min(leaf.progress, 1.0))]
     after = [(one, one.after(number)) for one in {id(one): one for one in hearing}.values()]
     load_all((None, None, [(listener, memory)]) for listener, memory in after)
+    for leaf in [leaf for listener, _ in after for leaf in listener.owners]:
+        leaf._cell.fresh = False
     if mlx_protocol.is_tracing():
+        name = checks.shown(what)
         words.warn(words.UPDATED_IN_TRACE.format(call="observe", name=name))

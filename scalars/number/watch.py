@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import words
+from ..checks import shown
 from ..words import warn
 from .mlx_protocol import is_tracing
 
@@ -60,4 +61,4 @@ class Watch:
         updates = 0 if traced_at is None else self.updates - traced_at
         if updates > self.UPDATES_UNTIL_WARNING:
             self.traced_at = None
-            warn(words.FROZEN.format(name=repr(owner), updates=updates))
+            warn(words.FROZEN.format(name=shown(owner), updates=updates))

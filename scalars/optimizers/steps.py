@@ -11,6 +11,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from ..checks import shown
 from ..number.cell import Cell, Pair
 from ..number.mlx_protocol import is_placeholder, is_transforming
 from ..number.watch import Watch
@@ -174,12 +175,12 @@ class StepCell(Cell):
 
     def refuse_update(self, owner: object) -> None:
         """Raise ``ValueError``, because the step of the optimizer sets the progress."""
-        raise ValueError(words.DRIVEN.format(name=repr(owner)))
+        raise ValueError(words.DRIVEN.format(name=shown(owner)))
 
     def prepare(self, owner: Any, same: bool) -> Table:
         """Return the table of the current formula, which is the old one if it is the ``same``."""
         if self._is_traced():
-            raise ValueError(NO_UPDATE.format(name=repr(owner)))
+            raise ValueError(NO_UPDATE.format(name=shown(owner)))
         return self._table if same else self._computed()
 
     def set(self, owner: object, progress: float | None, value: Any) -> None:

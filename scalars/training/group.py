@@ -165,7 +165,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             >>> group.observe(mx.distributed.all_sum(loss) / ranks).snapshot()
             {'lr': 0.25}
         """
-        observe_all("the group", self._leaves, metric)
+        observe_all(self, self._leaves, metric)
         return self.changed()
 
     def hold(self, values: Mapping[str, float] | None = None, /, **named: float) -> ScalarGroup:
