@@ -37,7 +37,8 @@ class AttachedOptimizer(Optimizer):
 
     def update(self, model: nn.Module, gradients: Any) -> None:
         """Update a model, and call the callbacks only after it, as one of them may fail."""
-        self._attachment.check_layers(model)
+        link = self._attachment
+        link.idle.check_layers(model, link.steps.traced)
         with self._as_one():
             super().update(model, gradients)
 
@@ -71,7 +72,7 @@ class AttachedOptimizer(Optimizer):
     @property
     def state(self) -> Any:
         """The state of the optimizer, which includes the scalars."""
-        self._attachment.notice_idle()
+        self._attachment.idle.look()
         return super().state
 
     @state.setter

@@ -24,10 +24,10 @@ from ..number.together import Loadable, load_all
 from ..table import length
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
-from ..words import UPDATES_UNTIL_IDLE, warn
 from . import words
 from .attached import KEY, become_attached, become_plain, refuse_parameter
-from .discover import Kept, in_model, members
+from .discover import Kept, members
+from .idle import IdleWatch
 from .precision import LayerViews, check_probabilities
 from .riding import Rider, keyed
 from .steps import Steps, is_traced_tree
@@ -53,13 +53,14 @@ class Attachment:
         self.carrier = next(one for one in self.members if "step" in one._state)
         self.steps = Steps(self._step, horizon)
         self.entries: dict[str, Any] = {}
-        self._updates = 0
-        self._watching = horizon is None
         self.updating_model = False
         """Whether the callbacks are called only after the model is updated."""
         steps = None if horizon is None else self.steps
         self.kept = {id(member): Kept.by(member) for member in self.members}
         self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
+        leaves = {name: rider.leaf for name, rider in self.riders.items()}
+        step = None if horizon else lambda: self.carrier._state.get("step")
+        self.idle = IdleWatch(leaves, step)
         self.views = LayerViews(None)
 
     # Linking --------------------------------------------------------------------
@@ -153,7 +154,7 @@ class Attachment:
 
     def _check(self, name: str) -> None:
         """Link the scalars again if an entry was replaced; called before each use of one."""
-        self.notice_idle()
+        self.idle.look()
         entries: Any = self.carrier._state.get(KEY)
         if entries is not self.entries or entries.get(name) is not self.riders[name].cell.arrays:
             self.relink()
@@ -223,11 +224,9 @@ class Attachment:
             twin.hand_over()
         if not traced:
             self.steps.count(done + 1 if isinstance(done, int) else None)
-            self._updates += 1
+            self.idle.updated()
             if driven:
                 self._stepped()
-            elif self._updates == UPDATES_UNTIL_IDLE:
-                self._warn_if_idle(self._updates)
         return updated
 
     def _stepped(self) -> None:
@@ -237,45 +236,3 @@ class Attachment:
                 rider.driven.stepped(rider.leaf)
         if not self.updating_model:
             self.group.notify()
-
-    def check_layers(self, model: nn.Module) -> None:
-        """Refuse scalars in the layers of an updated model that would never change.
-
-        Raises:
-            ValueError: The update is compiled and captures the optimizer, but not such a scalar.
-        """
-        traced = self.steps.traced
-        if not traced and self._updates != UPDATES_UNTIL_IDLE:
-            return
-        known = {id(rider.leaf) for rider in self.riders.values()}
-        used = in_model(model, only_training=True)
-        others = {n: x for n, x in used if id(x) not in known and x.held is None}
-        if traced:
-            uncaptured = {n: x for n, x in others.items() if not x._cell.is_traced()}
-            if frozen := [n for n, x in uncaptured.items() if x.changes and x._cell.progress < 1]:
-                raise ValueError(words.BLIND_LAYERS.format(names=", ".join(frozen)))
-        elif idle := [n for n, x in others.items() if x.idle]:
-            names = ", ".join(idle)
-            warn(words.IDLE_LAYERS.format(names=names, updates=self._updates))
-
-    def notice_idle(self) -> None:
-        """Warn if compiled updates were made, but the scalars were never updated."""
-        if not self._watching:
-            return
-        if not any(rider.leaf._cell.fresh for rider in self.riders.values()):
-            self._watching = False
-        elif (made := self._made()) >= UPDATES_UNTIL_IDLE:
-            self._warn_if_idle(made)
-
-    def _made(self) -> int:
-        """Return how many updates the optimizer has made, or 0 while the step is a placeholder."""
-        step: Any = self.carrier._state.get("step")
-        try:
-            return int(step.item())
-        except (AttributeError, ValueError, IndexError, RuntimeError):
-            return 0
-
-    def _warn_if_idle(self, updates: int) -> None:
-        self._watching = False
-        if idle := [name for name, rider in self.riders.items() if rider.leaf.idle]:
-            warn(words.NEVER_UPDATED.format(names=", ".join(idle), updates=updates))

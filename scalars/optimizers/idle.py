@@ -1,0 +1,76 @@
+"""What is said of scalars that stay as they are while an optimizer makes updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mlx.nn as nn
+
+from ..number.scalar import Leaf
+from ..words import UPDATES_UNTIL_IDLE, warn
+from . import words
+from .discover import in_model
+
+
+class IdleWatch:
+    """Watches whether the scalars of an attached optimizer, and those in its model, change.
+
+    Args:
+        leaves: The attached scalars by name.
+        step: Returns the step of the optimizer, as it is in its state; ``None`` if the scalars
+            follow it.
+    """
+
+    def __init__(self, leaves: Mapping[str, Leaf], step: Callable[[], Any] | None) -> None:
+        self._leaves = leaves
+        self._step = step
+        self._watching = step is not None
+        self._eager_updates = 0
+
+    def updated(self) -> None:
+        """Count an eager update, and warn if many were made and scalars were never updated."""
+        self._eager_updates += 1
+        if self._watching and self._eager_updates == UPDATES_UNTIL_IDLE:
+            self._warn(self._eager_updates)
+
+    def look(self) -> None:
+        """Warn if many compiled updates were made and scalars were never updated."""
+        if not self._watching:
+            return
+        if not any(leaf._cell.fresh for leaf in self._leaves.values()):
+            self._watching = False
+        elif (made := _made(self._step)) >= UPDATES_UNTIL_IDLE:
+            self._warn(made)
+
+    def _warn(self, updates: int) -> None:
+        self._watching = False
+        if idle := [name for name, leaf in self._leaves.items() if leaf.idle]:
+            warn(words.NEVER_UPDATED.format(names=", ".join(idle), updates=updates))
+
+    def check_layers(self, model: nn.Module, traced: bool) -> None:
+        """Look for scalars in the layers of an updated model that were not attached.
+
+        Raises:
+            ValueError: The update is traced and captures the optimizer, but not such a scalar.
+        """
+        if not traced and self._eager_updates != UPDATES_UNTIL_IDLE:
+            return
+        known = {id(leaf) for leaf in self._leaves.values()}
+        used = in_model(model, only_training=True)
+        others = {n: x for n, x in used if id(x) not in known and x.held is None}
+        if traced:
+            uncaptured = {n: x for n, x in others.items() if not x._cell.is_traced()}
+            if frozen := [n for n, x in uncaptured.items() if x.changes and x._cell.progress < 1]:
+                raise ValueError(words.BLIND_LAYERS.format(names=", ".join(frozen)))
+        elif idle := [n for n, x in others.items() if x.idle]:
+            names = ", ".join(idle)
+            warn(words.IDLE_LAYERS.format(names=names, updates=self._eager_updates))
+
+
+def _made(step: Any) -> int:
+    """Return how many updates an optimizer has made, or 0 while the step is a placeholder."""
+    try:
+        return int(step().item())
+    except (AttributeError, ValueError, IndexError, RuntimeError):
+        return 0
