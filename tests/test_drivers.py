@@ -763,22 +763,38 @@ def test_views_follow_the_model() -> None:
     optimizer = optim.SGD(Linear(0.1, 0.0))
     attach(optimizer, model)
     x = mx.ones((1, 8), mx.bfloat16)
-    model.set_dtype(mx.bfloat16)
-    attach(optimizer, model)
-    assert model(x).dtype == mx.bfloat16
+    for dtype in (mx.bfloat16, mx.float16, mx.float32, mx.bfloat16):
+        model.set_dtype(dtype)
+        assert model(x.astype(dtype)).dtype == dtype
     scales[0] = 4.0  # the list belongs to the user
     assert model.scales[0] == 4.0
-    model.set_dtype(mx.float32)
-    attach(optimizer, model)
-    assert model.temperature is k
-    model.set_dtype(mx.bfloat16)
-    attach(optimizer, model)
     other = optim.SGD(Linear(0.1, 0.0))
     attach(other, model)
     detach(optimizer)
     assert model(x).dtype == mx.bfloat16
     detach(other)
     assert model.temperature is k
+
+
+@pytest.mark.parametrize("casts", [(mx.float32, mx.bfloat16), (mx.bfloat16, mx.float32)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_model_that_is_cast_after_attach_computes_as_with_floats(
+    casts: tuple[mx.Dtype, mx.Dtype], compiled: bool
+) -> None:
+    """In the dtype and with the digits of a Python float, as it is cast to when it is used."""
+    outputs = []
+    for rate in (0.3, Linear(0.3, 0.3)):
+        mx.random.seed(0)
+        model = nn.Sequential(nn.Linear(8, 64), nn.Dropout(rate), nn.Linear(64, 1))
+        model.set_dtype(casts[0])
+        optimizer = optim.SGD(Linear(0.1, 0.0))
+        attach(optimizer, model)
+        model.set_dtype(casts[1])
+        captured = [model.state, optimizer.state, mx.random.state]
+        forward = mx.compile(model, captured, captured) if compiled else model
+        outputs.append(forward(mx.ones((4, 8), casts[1])))
+    assert outputs[0].dtype == outputs[1].dtype == casts[1]
+    assert outputs[0].tolist() == outputs[1].tolist()
 
 
 def test_a_step_that_was_compiled_before_attach() -> None:

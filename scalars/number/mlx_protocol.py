@@ -5,6 +5,7 @@ function keeps the values that it saw while it was traced. All code of the packa
 depends on this is in this file:
 
 - ``ProtocolArray``: the array that ``__mlx_array__`` returns.
+- ``schedule_assigned``: a scalar that is assigned to ``optimizer.learning_rate``.
 - ``is_placeholder``, ``is_tracing``: whether Python runs only to build a graph.
 - ``weak_dtype``: the dtype of a Python float in an operation with an array.
 - ``split``: a double as the sum of two float32 numbers, which every device supports.
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import struct
 import sys
+from types import FrameType
+from typing import Any
 
 import mlx.core as mx
 
@@ -33,6 +36,16 @@ class ProtocolArray(mx.array):
     def __call__(self) -> ProtocolArray:
         """Return the array itself."""
         return self
+
+
+def schedule_assigned(scalar: Any, frame: FrameType) -> None:
+    """Make a scalar the schedule of the optimizer to whose ``learning_rate`` it is assigned.
+
+    MLX converts what is assigned there to an array once, and calls only what it was constructed
+    with at each step. ``frame`` is the code that converts the scalar.
+    """
+    if frame.f_globals.get("__name__", "").partition(".")[0] == "mlx":
+        frame.f_locals["self"]._schedulers["learning_rate"] = scalar
 
 
 class _TraceProbe:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from copy import deepcopy
 from functools import cached_property
 from numbers import Real
+from sys import _getframe
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
 import mlx.core as mx
@@ -394,11 +395,13 @@ class ScheduledScalar(Conversions):
     def array(self) -> mx.array:
         """The current value as a new ``mx.array``, for code that requires an array."""
         value = self._read()
-        return ProtocolArray(value.value if isinstance(value, Pair) else value, self.dtype)
+        return mx.array(value.value if isinstance(value, Pair) else value, self.dtype)
 
     @property
     def __mlx_array__(self) -> mx.array:
         """The current value for MLX, which does not modify it: one array for each value."""
+        if (asking := _getframe(1)).f_code.co_name == "learning_rate":
+            mlx_protocol.schedule_assigned(self, asking)
         value, (known, last) = self._read(), self._last
         if isinstance(value, Pair):
             return ProtocolArray(value.value, self.dtype)

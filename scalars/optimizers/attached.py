@@ -25,33 +25,40 @@ class AttachedOptimizer(Optimizer):
     """Its ``Attachment``."""
     _plain: type[Optimizer]
 
-    def init(self, parameters: dict[str, Any]) -> None:
+    def init(self, parameters: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Initialize the state, in which the key of the scalars must be unused."""
         if KEY in parameters:
             refuse_parameter()
-        super().init(parameters)
+        return super().init(parameters, *more, **named)
 
-    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+    def apply_gradients(self, gradients: Any, parameters: Any, *more: Any, **named: Any) -> Any:
         """Apply the gradients with the values of this step."""
-        return self._attachment.update(self, gradients, parameters)
 
-    def update(self, model: nn.Module, gradients: Any) -> None:
-        """Update a model, and call the callbacks only after it, as one of them may fail."""
+        def apply(twin: Any) -> Any:
+            return twin.apply_gradients(gradients, parameters, *more, **named)
+
+        return self._attachment.update(self, gradients, apply)
+
+    def update(self, model: nn.Module, gradients: Any, *more: Any, **named: Any) -> Any:
+        """Update a model with the values of this step."""
+
+        def update(twin: Any) -> Any:
+            return twin.update(model, gradients, *more, **named)
+
         link = self._attachment
         link.idle.check_layers(model, link.steps.traced)
-        with self._as_one():
-            super().update(model, gradients)
+        return link.update(self, gradients, update)
 
     @contextmanager
     def _as_one(self) -> Iterator[None]:
         """Call the callbacks only after the block, in which a loss scale may skip the step."""
         link = self._attachment
-        traced, waiting = link.steps.traced, link.updating_model
-        link.updating_model = True
+        traced, waiting = link.steps.traced, link.as_one
+        link.as_one = True
         try:
             yield
         finally:
-            link.updating_model = waiting
+            link.as_one = waiting
         if not waiting and link.horizon is not None and not traced:
             link.group.notify()
 
@@ -77,8 +84,12 @@ class AttachedOptimizer(Optimizer):
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
+        link = self._attachment
+        if state in ({}, []) and not isinstance(self, MultiOptimizer):
+            link.empty(self)
+            return
         inherited: Any = super(AttachedOptimizer, type(self)).state
-        link, captured = self._attachment, self._state
+        captured = self._state
         _check_state(self, state)
         if self is link.carrier:
             load_all(link.loadables(state))
@@ -90,6 +101,7 @@ class AttachedOptimizer(Optimizer):
             except BaseException:  # complete the assignment after an interrupt
                 self._state = _put(state, captured)
                 raise
+        link.emptied.discard(id(self))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Raise ``TypeError``: the scalars of a copy would not be linked to its state."""

@@ -10,7 +10,7 @@ is used. In a trace the numbers are traced scalars.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..number.together import Loadable, load_all
 from ..table import length
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
+from ..words import PACKAGE
 from . import words
 from .attached import KEY, become_attached, become_plain, refuse_parameter
 from .discover import Kept, members
@@ -53,10 +54,13 @@ class Attachment:
         self.carrier = next(one for one in self.members if "step" in one._state)
         self.steps = Steps(self._step, horizon)
         self.entries: dict[str, Any] = {}
-        self.updating_model = False
-        """Whether the callbacks are called only after the model is updated."""
+        self.as_one = False
+        """Whether the callbacks are called only after several changes."""
+        self.emptied: set[int] = set()
+        """The ``id`` of each member whose state was taken away."""
         steps = None if horizon is None else self.steps
         self.kept = {id(member): Kept.by(member) for member in self.members}
+        self._certain = all(map(_counts_by_one, self.members))
         self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
         leaves = {name: rider.leaf for name, rider in self.riders.items()}
         step = None if horizon else lambda: self.carrier._state.get("step")
@@ -79,7 +83,10 @@ class Attachment:
             used = rider.leaf._cell is not rider.free or (rider.driven and rider.free.extras)
             if other and used:
                 rule = "a scalar that no other optimizer drives or saves, with a horizon"
-                way_out = "Call detach(other) first, or attach both without a horizon."
+                way_out = (
+                    "Make the schedule anew for this optimizer, call detach(other) first, or "
+                    "attach both without a horizon."
+                )
                 checks.fail(name, rule, rider.leaf, way_out)
         if before is not None:
             return []
@@ -184,7 +191,10 @@ class Attachment:
 
     def loadables(self, state: Mapping[str, Any]) -> list[Loadable]:
         """Check a state and return what to load into the scalars, without changing anything."""
-        saved = state.get(KEY)
+        if (saved := state.get(KEY)) is self.entries:
+            return []  # they are in the scalars already
+        if is_traced_tree(saved):
+            raise ValueError(words.ASSIGNED_IN_TRACE)
         leaves = [rider.leaf for rider in self.riders.values()]
         if saved is None and self.horizon and not any(x.listeners or x.on_device for x in leaves):
             return []  # the progress follows from the step
@@ -203,12 +213,33 @@ class Attachment:
         riders = self.riders.items()
         return [one for name, rider in riders for one in rider.loadable(name, saved[name])]
 
+    def empty(self, member: Any) -> None:
+        """Take away what a member keeps for the parameters, until a saved state is assigned.
+
+        Some trainers free the memory of ``optimizer.state`` for a while. The step and the scalars
+        stay, as they may be read meanwhile.
+        """
+        state: dict[str, Any] = member._state
+        for key in [k for k, v in state.items() if not isinstance(v, mx.array) and k != KEY]:
+            del state[key]
+        member._initialized = False
+        self.emptied.add(id(member))
+
     # An update ------------------------------------------------------------------
 
-    def update(self, member: Optimizer, gradients: Any, parameters: Any) -> Any:
-        """Apply the gradients with a twin, which has numbers in place of the scalars."""
+    def update(self, member: Any, gradients: Any, call: Callable[[Any], Any]) -> Any:
+        """Make an update with a twin, which has numbers in place of the scalars.
+
+        Args:
+            member: The optimizer that makes the update.
+            gradients: The gradients.
+            call: Calls a method of the twin.
+        """
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
+        if id(member) in self.emptied:
+            way_out = "Assign the state that was saved, optimizer.state = loaded."
+            checks.fail("optimizer.state", "complete before an update", {}, way_out)
         self.relink()
         self.kept[id(member)].check_lists(member)
         # Only with a horizon the number of the step is read, as it may be on the device.
@@ -216,14 +247,15 @@ class Attachment:
         traced, done = self.steps.traced, self.steps.now if driven else None
         if not traced and is_tracing() and is_traced_tree(gradients):
             raise ValueError(words.BLIND_STEP)
-        twin = Twin(member, Numbers(self.kept, traced))
+        before, twin = self._step(), Twin(member, Numbers(self.kept, traced))
         try:
-            apply = partial(twin.optimizer.apply_gradients, gradients, parameters)
+            apply = partial(call, twin.optimizer)
             updated = apply() if done is None else self.steps.stopped(done, apply)
         finally:
             twin.hand_over()
         if not traced:
-            self.steps.count(done + 1 if isinstance(done, int) else None)
+            if self._step() is not before:  # an optimizer of others may skip an update
+                self.steps.count(done + 1 if self._certain and isinstance(done, int) else None)
             self.idle.updated()
             if driven:
                 self._stepped()
@@ -234,5 +266,15 @@ class Attachment:
         for rider in self.riders.values():
             if rider.driven:
                 rider.driven.stepped(rider.leaf)
-        if not self.updating_model:
+        if not self.as_one:
             self.group.notify()
+
+
+def _counts_by_one(optimizer: Any) -> bool:
+    """Return whether an update surely adds 1 to the step, as those of MLX and of this package do.
+
+    The step of others is read after each update, as they may skip one.
+    """
+    plain = getattr(optimizer, "_plain", type(optimizer))
+    modules = [getattr(plain, name).__module__ for name in ("update", "apply_gradients")]
+    return all(module.partition(".")[0] in ("mlx", PACKAGE) for module in modules)

@@ -8,10 +8,9 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from .. import checks
-from ..number.operations import VIEWS
+from ..number.operations import VIEWS, Operation
 from ..number.scalar import Expression, ScheduledScalar
 from ..training.horizon import Horizon
 from .discover import replaced, within
@@ -35,17 +34,77 @@ def check_probabilities(model: nn.Module, horizon: Horizon | None) -> None:
                     checks.fail(name, "from 0 to below 1", rates, way_out)
 
 
-class LayerView(Expression):
-    """A view with which an attachment replaces a scalar in a layer."""
+class FloatingDtype:
+    """The floating dtype of a module's parameters, if there is just one.
 
-    def __init__(self, scalar: ScheduledScalar, dtype: mx.Dtype, wide: bool = False) -> None:
-        super().__init__(VIEWS[str(dtype)], scalar)
+    It is looked for again when the first of these parameters has another dtype, as after
+    ``model.set_dtype``.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._first: tuple[Any, Any] | None = None
+        self._dtype: mx.Dtype | None = None
+        self._look()
+
+    @property
+    def now(self) -> mx.Dtype | None:
+        """The dtype, or ``None`` if there is no single one."""
+        if self._first is not None:
+            container, key = self._first
+            if container[key].dtype != self._dtype:
+                self._look()
+        return self._dtype
+
+    def _look(self) -> None:
+        places = list(_floating(self._module))
+        dtypes = {container[key].dtype for container, key in places}
+        self._dtype = dtypes.pop() if len(dtypes) == 1 else None
+        self._first = places[0] if self._dtype is not None else None
+
+
+def _floating(container: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield container and key of each floating point parameter in a module."""
+    items = container.items() if isinstance(container, dict) else enumerate(container)
+    for key, value in items:
+        if isinstance(key, str) and key.startswith("_"):  # as in Module.parameters
+            continue
+        if isinstance(value, mx.array):
+            if mx.issubdtype(value.dtype, mx.floating):
+                yield container, key
+        elif isinstance(value, (dict, list, tuple)):
+            yield from _floating(value)
+
+
+class LayerView(Expression):
+    """A view of the dtype of a model, with which an attachment replaces a scalar in a layer."""
+
+    def __init__(self, scalar: ScheduledScalar, model: FloatingDtype, wide: bool) -> None:
+        self.operands = (scalar,)
+        self._size = 1 + scalar._size
+        self._model = model
         self._wide = wide
+
+    @property
+    def own_dtype(self) -> mx.Dtype:  # type: ignore[override] # it may change
+        """The dtype of the model; float32 if its parameters differ since."""
+        return self._model.now or mx.float32
+
+    @property
+    def operation(self) -> Operation:  # type: ignore[override] # as the dtype
+        """The operation of a view of this dtype."""
+        return VIEWS[str(self.own_dtype)]
 
     @property
     def dtype(self) -> mx.Dtype:
         """The dtype that MLX sees, which is float32 for a wide view."""
-        return mx.float32 if self._wide else super().dtype
+        return mx.float32 if self._wide else self.own_dtype
+
+    @property
+    def __mlx_array__(self) -> mx.array:
+        """The current value for MLX."""
+        self.__dict__.pop("_last", None)  # it may have another dtype
+        return super().__mlx_array__
 
 
 class LayerViews:
@@ -58,15 +117,15 @@ class LayerViews:
 
     def __init__(self, model: nn.Module | None) -> None:
         self._changes: list[tuple[Any, Any, Any, Any]] = []
-        whole = None if model is None else floating_dtype(model)
+        whole = None if model is None else FloatingDtype(model)
         for module in [] if model is None else model.modules():  # type: ignore[no-untyped-call]
-            dtype = whole or floating_dtype(module)
+            dtype = whole if whole and whole.now else FloatingDtype(module)
             wide = {name for name, kinds in PROBABILITIES.items() if isinstance(module, kinds)}
             for container in (vars(module), module):
                 for inside, key, value in _places(container):
                     scalar = replaced(value, _unwrapped)
-                    if dtype is not None and dtype != mx.float32:
-                        view = partial(_view, dtype=dtype, wide=key in wide)
+                    if dtype.now is not None:
+                        view = partial(_view, model=dtype, wide=key in wide)
                         self._changes.append((inside, key, scalar, replaced(scalar, view)))
 
     def link(self) -> None:
@@ -79,13 +138,6 @@ class LayerViews:
         for container, key, scalar, view in self._changes:
             if _at(container, key) is view:
                 container[key] = scalar
-
-
-def floating_dtype(module: nn.Module) -> mx.Dtype | None:
-    """Return the floating dtype of a module's parameters, or ``None`` unless there is just one."""
-    parameters: Any = tree_flatten(module.parameters())  # type: ignore[no-untyped-call]
-    dtypes = {array.dtype for _, array in parameters if mx.issubdtype(array.dtype, mx.floating)}
-    return dtypes.pop() if len(dtypes) == 1 else None
 
 
 def _places(container: Any) -> Iterator[tuple[Any, Any, Any]]:
@@ -108,8 +160,8 @@ def _at(container: Any, key: Any) -> Any:
     return container.get(key)
 
 
-def _view(scalar: ScheduledScalar, dtype: mx.Dtype, wide: bool) -> ScheduledScalar:
-    return scalar if scalar.own_dtype is not None else LayerView(scalar, dtype, wide)
+def _view(scalar: ScheduledScalar, model: FloatingDtype, wide: bool) -> ScheduledScalar:
+    return scalar if scalar.own_dtype is not None else LayerView(scalar, model, wide)
 
 
 def _unwrapped(scalar: ScheduledScalar) -> ScheduledScalar:

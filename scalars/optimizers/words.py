@@ -6,6 +6,12 @@ optimizer.state, so its scalars and its step would never change. Capture it: \
 mx.compile(step, inputs=[model.state, optimizer.state], outputs=[model.state, \
 optimizer.state])."""
 
+ASSIGNED_IN_TRACE = """\
+optimizer.state is assigned inside a function that is being traced: the scalars in it have no \
+values there. Capture optimizer.state instead of passing it as an argument, mx.compile(step, \
+inputs=[..., optimizer.state], outputs=[..., optimizer.state]), or attach nothing and pass the \
+optimizer lr.by_step(total)."""
+
 CUT_OFF = """\
 The scalars in optimizer.state were replaced, by optimizer.state.update(...) or \
 optimizer.state["scalars"] = ..., and a compiled function captures the new entries. Assign the \

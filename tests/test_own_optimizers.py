@@ -1,0 +1,289 @@
+"""Optimizers and trainers that do more than MLX's: own methods, arguments, members and states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import pytest
+from mlx.utils import tree_flatten, tree_unflatten
+
+from scalars import CosineAnnealing, Horizon, Linear, attach, detach
+
+from .helpers import assert_same
+
+STEPS = 4
+WAYS = ["loop", "step"]
+GRADIENTS = {"weight": mx.ones((1, 1)), "bias": mx.ones((1,))}
+Run = Callable[[optim.Optimizer, nn.Module, Callable[[float], Any]], list[Any]]
+
+
+def model_of_zeros() -> nn.Linear:
+    model = nn.Linear(1, 1)
+    model.update({"weight": mx.zeros((1, 1)), "bias": mx.zeros((1,))})
+    return model
+
+
+def changes(optimizer: Any, update: Callable[[float], Any], **named: Any) -> list[tuple[Any, Any]]:
+    """Make some steps, and return how much each has changed the weight and the bias."""
+    model, seen = model_of_zeros(), []
+    for step in range(STEPS):
+        update(step / STEPS)
+        before = model.weight.item(), model.bias.item()
+        optimizer.update(model, GRADIENTS, **named)
+        seen.append((before[0] - model.weight.item(), before[1] - model.bias.item()))
+    return seen
+
+
+def nothing(progress: float) -> None:
+    """Update nothing, as the step does it."""
+
+
+def attached(optimizer: Any, way: str) -> Callable[[float], Any]:
+    if way == "loop":
+        return attach(optimizer).update
+    attach(optimizer, horizon=Horizon(STEPS))
+    return nothing
+
+
+class Split(optim.SGD):
+    """One that overrides ``update``, counts its step first, and has another one for biases."""
+
+    def __init__(self, rate: Any, decay: Any = 0.0) -> None:
+        super().__init__(rate, weight_decay=decay)
+        self.fallback = optim.SGD(rate, weight_decay=decay)
+
+    def update(self, model: Any, gradients: Any) -> None:
+        if not self._initialized:
+            self.init(gradients)
+        for name, schedule in self._schedulers.items():
+            self.state[name] = schedule(self.step)
+        self.state["step"] = self.step + 1
+        weight = self.apply_single(gradients["weight"], model.weight, self.state["weight"])
+        rest = {"bias": gradients["bias"]}, {"bias": model.bias}
+        model.update({"weight": weight, **self.fallback.apply_gradients(*rest)})
+
+
+class Scaled(optim.SGD):
+    """One whose methods take more arguments, and return something."""
+
+    def init(self, parameters: Any, scale: float = 1.0) -> str:
+        super().init(parameters)
+        return f"initialized with {scale}"
+
+    def apply_gradients(self, gradients: Any, parameters: Any, *, scale: float = 1.0) -> Any:
+        scaled = {name: scale * array for name, array in gradients.items()}
+        return super().apply_gradients(scaled, parameters)
+
+    def update(self, model: Any, gradients: Any, scale: float = 1.0) -> str:
+        model.update(self.apply_gradients(gradients, model, scale=scale))
+        return f"scaled by {scale}"
+
+
+class Skipping(optim.SGD):
+    """One that skips every other update, on the host or within the graph."""
+
+    def __init__(self, rate: Any, in_graph: bool) -> None:
+        super().__init__(rate)
+        self.in_graph, self.calls = in_graph, 0
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        self.calls += 1
+        skip, before = self.calls % 2 == 0, self.step
+        if skip and not self.in_graph:
+            return {name: parameters[name] for name in gradients}
+        updated = super().apply_gradients(gradients, parameters)
+        if skip:
+            self.state["step"] = mx.where(mx.array(True), before, self.step)
+            return {name: parameters[name] for name in gradients}
+        return updated
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_that_overrides_update_and_holds_another(way: str) -> None:
+    """Both follow the value of the step that is being made, before and after it is counted."""
+    optimizer = Split(Linear(1.0, 0.0))
+    expected = [(rate, rate) for rate in (1.0, 0.75, 0.5, 0.25)]
+    assert changes(optimizer, attached(optimizer, way)) == expected
+    assert optimizer.state["step"].item() == STEPS
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_that_overrides_update_is_handed_numbers_in_half_precision(way: str) -> None:
+    by_hand, ours = Split(0.0, 0.0), Split(Linear(0.5, 0.1), Linear(0.1, 0.4))
+    update, weights = attached(ours, way), []
+    for optimizer in (by_hand, ours):
+        model = nn.Linear(3, 3)
+        model.update(tree_unflatten([("weight", mx.eye(3)), ("bias", mx.ones((3,)))]))
+        model.set_dtype(mx.bfloat16)
+        for step in range(STEPS):
+            for one in (by_hand, by_hand.fallback):
+                one.learning_rate = Linear(0.5, 0.1).at(step / STEPS)
+                one.weight_decay = Linear(0.1, 0.4).at(step / STEPS)
+            update(step / STEPS)
+            optimizer.update(model, {"weight": model.weight * 3, "bias": model.bias * 3})
+        weights.append(dict(tree_flatten(model.parameters())))
+    assert weights[1]["weight"].dtype == mx.bfloat16
+    assert_same(weights[0], weights[1])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_more_arguments_and_results_are_passed_on(way: str) -> None:
+    optimizer, model = Scaled(Linear(1.0, 0.0)), model_of_zeros()
+    update = attached(optimizer, way)
+    assert optimizer.init(model.parameters(), scale=3.0) == "initialized with 3.0"
+    expected = [(0.5 * rate, 0.5 * rate) for rate in (1.0, 0.75, 0.5, 0.25)]
+    assert changes(optimizer, update, scale=0.5) == expected
+    assert optimizer.update(model, GRADIENTS, 2.0) == "scaled by 2.0"
+    parameters = optimizer.apply_gradients(GRADIENTS, model_of_zeros(), scale=0.0)
+    assert parameters["weight"].item() == 0.0
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_one_that_skips_updates_is_at_the_step_that_it_has_made(in_graph: bool) -> None:
+    optimizer = Skipping(Linear(1.0, 0.0), in_graph)
+    group = attach(optimizer, horizon=Horizon(STEPS))
+    seen = changes(optimizer, nothing)
+    assert seen == [(1.0, 1.0), (0.0, 0.0), (0.75, 0.75), (0.0, 0.0)]
+    assert (group.step, float(group["learning_rate"])) == (2, 0.5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_optimizer_that_is_added_to_an_attached_one_is_left_alone(way: str) -> None:
+    optimizer = Split(Linear(1.0, 0.0))
+    update = attached(optimizer, way)
+    vars(optimizer)["fallback"] = optim.SGD(0.125)
+    assert changes(optimizer, update) == [(rate, 0.125) for rate in (1.0, 0.75, 0.5, 0.25)]
+
+
+# Assigned rates ---------------------------------------------------------------------
+
+
+class Own(optim.Optimizer):
+    """One of a user, who assigns the rate instead of calling ``_maybe_schedule``."""
+
+    def __init__(self, rate: Any) -> None:
+        super().__init__()
+        self.learning_rate = rate
+
+    def init_single(self, parameter: mx.array, state: Any) -> None:
+        """Keep nothing."""
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
+        return parameter - self.learning_rate.astype(gradient.dtype) * gradient
+
+
+def assigned(rate: Any) -> optim.Optimizer:
+    optimizer = optim.SGD(0.25)
+    optimizer.learning_rate = rate
+    return optimizer
+
+
+def assigned_again(rate: Any) -> optim.Optimizer:
+    optimizer = optim.SGD(CosineAnnealing(8.0))
+    attach(optimizer)
+    detach(optimizer)
+    optimizer.learning_rate = rate
+    return optimizer
+
+
+def assigned_to_several(rate: Any) -> optim.Optimizer:
+    optimizer = optim.MultiOptimizer(
+        [optim.SGD(0.25), optim.SGD(0.5)], [lambda name, _: name == "bias"]
+    )
+    optimizer.learning_rate = rate
+    return optimizer
+
+
+@pytest.mark.parametrize("way", ["alone", *WAYS])
+@pytest.mark.parametrize("make", [assigned, assigned_again, assigned_to_several, Own])
+def test_a_scalar_that_is_assigned_as_the_rate_is_live(
+    make: Callable[[Any], optim.Optimizer], way: str
+) -> None:
+    rate = Linear(1.0, 0.0)
+    optimizer = make(rate)
+    update = rate.update if way == "alone" else attached(optimizer, way)
+    expected = [(rate, rate) for rate in (1.0, 0.75, 0.5, 0.25)]
+    assert changes(optimizer, update) == expected
+
+
+def test_a_function_of_a_user_that_has_the_name_of_the_property() -> None:
+    scalar = Linear(1.0, 0.0)
+
+    def learning_rate(self: Any) -> mx.array:
+        return mx.array(scalar)
+
+    assert learning_rate(None).item() == 1.0
+
+
+def test_a_rate_is_no_function() -> None:
+    """Code of others asks ``callable`` to tell a schedule from a number."""
+    scalar = CosineAnnealing(0.5)
+    arrays = [scalar.array, scalar(1), scalar(mx.array(1)), optim.Adam(scalar).learning_rate]
+    inside: list[mx.array] = []
+    mx.compile(lambda: inside.append(scalar.array) or scalar * 1.0, inputs=[scalar.state])
+    for array in [*arrays, *inside]:
+        assert type(array) is mx.array
+        assert not callable(array)
+    assert optim.Adam(scalar.array).learning_rate.item() == 0.5
+
+
+# States -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("empty", [{}, []])
+def test_a_state_that_is_taken_away_for_a_while(way: str, empty: Any) -> None:
+    """Trainers do so to free memory, for example while they generate something."""
+    parameters = []
+    for interrupted in (False, True):
+        optimizer = optim.AdamW(CosineAnnealing(0.1), weight_decay=Linear(0.1, 0.4))
+        update, model = attached(optimizer, way), model_of_zeros()
+        captured = optimizer.state
+        for step in range(STEPS):
+            update(step / STEPS)
+            rate = float(optimizer._schedulers["learning_rate"])  # type: ignore[arg-type]
+            if interrupted and step == 2:
+                saved = dict(tree_flatten(optimizer.state))
+                optimizer.state = empty
+                assert {*optimizer.state} <= {"step", "learning_rate", "scalars"}
+                assert float(optimizer._schedulers["learning_rate"]) == rate  # type: ignore[arg-type]
+                message = "optimizer.state must be complete before an update.*optimizer.state = l"
+                with pytest.raises(ValueError, match=message):
+                    optimizer.update(model, GRADIENTS)
+                optimizer.state = tree_unflatten(list(saved.items()))
+                assert optimizer.state is captured
+            optimizer.update(model, GRADIENTS)
+        parameters.append(model.parameters())
+    assert_same(parameters[0], parameters[1])
+
+
+def test_a_state_that_is_an_argument_of_a_compiled_function_is_refused() -> None:
+    model = model_of_zeros()
+    optimizer = optim.Adam(Linear(1.0, 0.0), eps=Linear(1e-8, 1e-7))
+    optimizer.init(model.parameters())
+    attach(optimizer)
+
+    def step(state: Any, gradients: Any) -> Any:
+        optimizer.state = state
+        return optimizer.apply_gradients(gradients, model), optimizer.state
+
+    with pytest.raises(ValueError, match="assigned inside a function that is being traced.*by_st"):
+        mx.compile(step)(optimizer.state, GRADIENTS)
+
+
+def test_a_state_that_is_passed_around_eagerly_keeps_the_progress_of_the_loop() -> None:
+    optimizer, model, seen = optim.SGD(Linear(1.0, 0.0)), model_of_zeros(), []
+    group = attach(optimizer)
+    state: Any = optimizer.state
+    for step in range(STEPS):
+        group.update(step / STEPS)
+        optimizer.state = state
+        before = model.weight.item()
+        optimizer.update(model, GRADIENTS)
+        seen.append(before - model.weight.item())
+        state = optimizer.state
+    assert seen == [1.0, 0.75, 0.5, 0.25]
