@@ -160,16 +160,30 @@ def test_a_step_that_is_set_or_loaded_gives_its_value_next(compiled: bool) -> No
 
 
 def test_eagerly_the_step_is_known_without_waiting_for_the_device() -> None:
-    """The array of the step is never evaluated and stays a graph of additions."""
+    """The updates stay a graph that nobody evaluates; the step is none of its results."""
     lr = Linear(1.0, 0.0)
     optimizer = optim.SGD(lr)
     group = attach(optimizer, horizon=Horizon(8))
+    weights = {"w": mx.array(0.0)}
     for i in range(5):
         assert group.progress == i / 8
         assert float(lr) == 1 - i / 8
-        advance(optimizer)
-    # Each update added a node to a graph that nobody has evaluated.
-    assert pending(optimizer.state["step"]) == {"Add": 5}
+        weights = optimizer.apply_gradients({"w": weights["w"] + 1}, weights)
+    assert pending(weights) == {"Add": 5, "Multiply": 5, "Subtract": 5}
+    assert pending(optimizer.state["step"]) == {}
+    step: mx.array = optimizer.state["step"]
+    assert (step.item(), step.dtype) == (5, mx.uint64)
+
+
+def test_a_step_that_is_changed_in_place() -> None:
+    """``+=`` changes an ``mx.array`` itself, so the state has the same object as before."""
+    optimizer = optim.SGD(lr := Linear(1.0, 0.0))
+    group = attach(optimizer, horizon=Horizon(8))
+    advance(optimizer)
+    optimizer.state["step"] += 3
+    assert (group.step, float(lr)) == (4, 0.5)
+    advance(optimizer)
+    assert (group.step, float(lr), optimizer.step.item()) == (5, 0.375, 5)
 
 
 def test_another_horizon_takes_effect_at_the_next_step() -> None:

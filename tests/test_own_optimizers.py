@@ -151,6 +151,113 @@ def test_one_that_skips_updates_is_at_the_step_that_it_has_made(in_graph: bool) 
     assert (group.step, float(group["learning_rate"])) == (2, 0.5)
 
 
+class Clipped(optim.Optimizer):
+    """One that passes its updates on to another one, and does not count them."""
+
+    def __init__(self, inner: optim.Optimizer) -> None:
+        super().__init__()
+        self.inner = inner
+        self.state["inner"] = inner.state
+
+    def init(self, parameters: Any) -> None:
+        self.inner.init(parameters)
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        gradients, _ = optim.clip_grad_norm(gradients, 100.0)
+        return self.inner.apply_gradients(gradients, parameters)
+
+
+@pytest.mark.parametrize("done", [0, 1])
+@pytest.mark.parametrize("way", WAYS)
+def test_one_that_passes_its_updates_on_follows_the_step_of_the_other(way: str, done: int) -> None:
+    inner = optim.SGD(Linear(1.0, 0.0))
+    inner.state["step"] = mx.array(done, mx.uint64)
+    optimizer = Clipped(inner)
+    if way == "loop":
+        inner._schedulers["learning_rate"].update(done / STEPS)  # type: ignore[attr-defined]
+    update = attached(optimizer, way)
+    rates = [1 - step / STEPS for step in range(STEPS)]
+    if way == "step":
+        rates = [*rates[done:], *[0.0] * done]
+    assert changes(optimizer, update) == [(rate, rate) for rate in rates]
+    assert inner.step.item() == STEPS + done
+
+
+@pytest.mark.parametrize("eager_first", [False, True])
+def test_one_that_passes_its_updates_on_is_refused_if_it_was_traced_first(
+    eager_first: bool,
+) -> None:
+    optimizer, model = Clipped(optim.SGD(Linear(1.0, 0.0))), model_of_zeros()
+    group = attach(optimizer, horizon=Horizon(STEPS))
+    captured = [model.state, optimizer.state]
+
+    def body() -> None:
+        optimizer.update(model, GRADIENTS)
+
+    step = mx.compile(body, inputs=captured, outputs=captured)
+    if not eager_first:
+        message = "Clipped does not count its updates in its own step, .* but SGD in it does"
+        with pytest.raises(ValueError, match=message):
+            step()
+        return
+    body()
+    weights = [model.weight.item()]
+    for _ in range(STEPS - 1):
+        step()
+        weights.append(model.weight.item())
+    assert weights == [-1.0, -1.75, -2.25, -2.5]
+    assert group.step == STEPS
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_members_that_are_updated_one_by_one_follow_their_own_steps(compiled: bool) -> None:
+    rate = Linear(1.0, 0.0)
+    members = [optim.SGD(rate), optim.SGD(rate)]
+    both = optim.MultiOptimizer(members, [lambda name, _: name == "weight"])
+    attach(both, horizon=Horizon(STEPS))
+    both.init(model_of_zeros().parameters())
+    captured = [both.state]
+
+    def body(parameters: Any) -> Any:
+        weight = members[0].apply_gradients({"weight": GRADIENTS["weight"]}, parameters)
+        return {**weight, **members[1].apply_gradients({"bias": GRADIENTS["bias"]}, parameters)}
+
+    step = mx.compile(body, captured, captured) if compiled else body
+    for expected in (1.0, 0.75, 0.5, 0.25):
+        after = step(dict(model_of_zeros().parameters()))
+        assert [after[name].item() for name in ("weight", "bias")] == [-expected, -expected]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_flow_through_an_update(way: str) -> None:
+    """As for meta-learning: d/dw (w - r 3 w**2) is 1 - 6 r at w = 1."""
+    optimizer = optim.SGD(Linear(0.1, 0.5))
+    attached(optimizer, way)
+
+    def outer(w: mx.array) -> mx.array:
+        loss = mx.grad(lambda w: w["b"] ** 3 + 0 * w["a"])({"a": w, "b": w})
+        return optimizer.apply_gradients(loss, {"a": w, "b": w})["b"]  # type: ignore[no-any-return]
+
+    assert mx.grad(outer)(mx.array(1.0)).item() == pytest.approx(1 - 6 * 0.1)
+    twice = mx.grad(lambda w: mx.grad(outer)(w))(mx.array(1.0)).item()
+    rate = 0.1 if way == "loop" else optimizer._schedulers["learning_rate"].at(1 / STEPS)  # type: ignore[attr-defined]
+    assert twice == pytest.approx(-6 * rate)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_update_that_is_compiled_without_its_state_is_refused(way: str) -> None:
+    """Also if only some gradients depend on what is traced; nothing is evaluated for it."""
+    optimizer, model = optim.SGD(Linear(0.1, 0.5)), model_of_zeros()
+    attached(optimizer, way)
+    pending = mx.exp(mx.ones((1, 1)))
+
+    def step(x: mx.array) -> None:
+        optimizer.update(model, {"weight": pending, "bias": x})
+
+    with pytest.raises(ValueError, match="traces without capturing optimizer.state"):
+        mx.compile(step, inputs=[model.state], outputs=[model.state])(mx.ones((1,)))
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_an_optimizer_that_is_added_to_an_attached_one_is_left_alone(way: str) -> None:
     optimizer = Split(Linear(1.0, 0.0))

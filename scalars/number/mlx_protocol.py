@@ -6,7 +6,7 @@ depends on this is in this file:
 
 - ``ProtocolArray``: the array that ``__mlx_array__`` returns.
 - ``schedule_assigned``: a scalar that is assigned to ``optimizer.learning_rate``.
-- ``is_placeholder``, ``is_tracing``: whether Python runs only to build a graph.
+- ``is_placeholder``, ``are_placeholders``, ``is_tracing``: whether Python only builds a graph.
 - ``weak_dtype``: the dtype of a Python float in an operation with an array.
 - ``split``: a double as the sum of two float32 numbers, which every device supports.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -54,19 +55,26 @@ class _TraceProbe:
     A compiled function that gets a tracer as its argument is inlined while a function is
     being traced, so that its Python body runs; otherwise the body does not run. The probe
     keeps a tracer from a finished trace, passes it to a function and counts the runs.
+
+    It also keeps an array that has neither data nor a way to compute it, and that is no tracer: a
+    placeholder of that trace, which is no tracer any more after a gradient through it. Together
+    with this array nothing is evaluated, as MLX looks at all arrays before it evaluates one.
     """
 
     def __init__(self) -> None:
         self.runs = 0
         self.constant = mx.array(1.0)
         self.tracer = self.constant
-        mx.compile(self._leak)(self.constant)
+        self.lost = self.constant
+        mx.compile(self._leak)(self.constant, self.constant)
         self.function = mx.compile(self._count)
         self.function(self.constant)
 
-    def _leak(self, x: mx.array) -> mx.array:
+    def _leak(self, x: mx.array, y: mx.array) -> mx.array:
         self.tracer, self.traced = x, is_placeholder(x)
-        return x
+        mx.grad(lambda constant: constant * y)(self.constant)
+        self.lost = y
+        return x * y
 
     def _count(self, x: mx.array) -> mx.array:
         self.runs += 1
@@ -120,10 +128,19 @@ def is_transforming() -> bool:
     return isinstance(_refused(_get_probe().tracer), (ValueError, IndexError))
 
 
-def _refused(array: mx.array) -> Exception | None:
-    """Return the error with which MLX refuses to evaluate ``array``, if it does."""
+def are_placeholders(arrays: Sequence[mx.array]) -> bool:
+    """Return whether arrays depend on what ``mx.compile`` or ``mx.vmap`` is tracing.
+
+    It evaluates nothing, so arrays of the caller may be passed: an evaluation would wait for the
+    device, and would cut an array out of the graph of a gradient. It takes some microseconds.
+    """
+    return isinstance(_refused(*arrays, _get_probe().lost), ValueError)
+
+
+def _refused(*arrays: mx.array) -> Exception | None:
+    """Return the error with which MLX refuses to evaluate ``arrays``, if it does."""
     try:
-        mx.eval(array)
+        mx.eval(*arrays)
     except (RuntimeError, ValueError, IndexError) as error:
         return error
     return None

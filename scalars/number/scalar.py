@@ -797,15 +797,6 @@ class Expression(ScheduledScalar):
             waiting.pop()
         return known[id(self)]
 
-    @property
-    def held(self) -> float | None:
-        """The held value of the scalar in a view; other expressions are never held."""
-        return self.operands[0].held if self.operation.name in VIEWS else None
-
-    def _to_hold(self, verb: str) -> Leaf:
-        view = self.operation.name in VIEWS
-        return self.operands[0]._to_hold(verb) if view else super()._to_hold(verb)
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the operations as a flat list, so that pickle does not recurse."""
         found: dict[int, Expression] = {}

@@ -17,6 +17,8 @@ class Watch:
 
     UPDATES_UNTIL_WARNING = 32
     """An eager gradient reads the value again before this many updates; a compiled one does not."""
+    GUARDED = 10
+    """It takes so many times as long if other code compares the value, as a guard does."""
     READS_EXAMINED = 64
     """The reads of which each is examined, as examining one takes longer than reading it."""
 
@@ -28,6 +30,7 @@ class Watch:
         self.traced_at: int | None = None
         """The number of updates at the last read, if that was in a trace."""
         self._reads = 0
+        self._guarded = False
         self._captured = False
 
     def read(self, use: bool) -> None:
@@ -38,7 +41,7 @@ class Watch:
         """
         tracing = is_tracing()
         if tracing:
-            self.traced_at = self.updates
+            self.traced_at, self._guarded = self.updates, False
         self._reads += 1
         if (use or tracing) and self._reads > self.READS_EXAMINED:
             self.examined_at = self.updates
@@ -52,13 +55,18 @@ class Watch:
             self._captured, self.traced_at = True, None
 
     def compared(self) -> None:
-        """Record that Python code compares the value, where it cannot be frozen."""
-        self.traced_at = None if self.traced_at is None else self.updates
+        """Record that Python code compares the value: in a trace it is then not frozen."""
+        if self.traced_at is None:
+            return
+        if is_tracing():
+            self.traced_at = self.updates
+        else:
+            self._guarded = True
 
     def warn_if_frozen(self, owner: object) -> None:
         """Warn if many updates were made since the value was read in a trace."""
         traced_at = self.traced_at  # once, as another thread may change it
         updates = 0 if traced_at is None else self.updates - traced_at
-        if updates > self.UPDATES_UNTIL_WARNING:
+        if updates > self.UPDATES_UNTIL_WARNING * (self.GUARDED if self._guarded else 1):
             self.traced_at = None
             warn(words.FROZEN.format(name=shown(owner), updates=updates))

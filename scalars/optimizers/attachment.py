@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,9 +24,9 @@ from ..number.together import Loadable, load_all
 from ..table import length
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
-from ..words import PACKAGE
 from . import words
 from .attached import KEY, become_attached, become_plain, refuse_parameter
+from .counting import Counting
 from .discover import Kept, members
 from .idle import IdleWatch
 from .precision import LayerViews, check_probabilities
@@ -50,9 +50,10 @@ class Attachment:
         self.horizon = horizon
         self.model = model
         self.members = members(optimizer)
+        self.counting = Counting(optimizer, self.members)
         # A MultiOptimizer has only the states of its members; the first one stores the scalars.
-        self.carrier = next(one for one in self.members if "step" in one._state)
-        self.steps = Steps(self._step, horizon)
+        self.carrier = self.counting.first
+        self.steps = Steps(self._step, self.counting.put, horizon)
         self.entries: dict[str, Any] = {}
         self.as_one = False
         """Whether the callbacks are called only after several changes."""
@@ -60,7 +61,6 @@ class Attachment:
         """The ``id`` of each member whose state was taken away."""
         steps = None if horizon is None else self.steps
         self.kept = {id(member): Kept.by(member) for member in self.members}
-        self._certain = all(map(_counts_by_one, self.members))
         self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
         leaves = {name: rider.leaf for name, rider in self.riders.items()}
         step = None if horizon else lambda: self.carrier._state.get("step")
@@ -156,8 +156,7 @@ class Attachment:
         state: dict[str, Any] = self.carrier._state
         if state.get(KEY) is not self.entries:
             self.relink()
-        step: mx.array = state["step"]
-        return step
+        return self.counting.step
 
     def _check(self, name: str) -> None:
         """Link the scalars again if an entry was replaced; called before each use of one."""
@@ -244,18 +243,26 @@ class Attachment:
         self.kept[id(member)].check_lists(member)
         # Only with a horizon the number of the step is read, as it may be on the device.
         driven = self.horizon is not None
-        traced, done = self.steps.traced, self.steps.now if driven else None
+        traced, done = self.steps.traced, None
+        if driven:
+            done = self.steps.number_in(self.counting.step_of(member))
         if not traced and is_tracing() and is_traced_tree(gradients):
             raise ValueError(words.BLIND_STEP)
-        before, twin = self._step(), Twin(member, Numbers(self.kept, traced))
-        try:
-            apply = partial(call, twin.optimizer)
-            updated = apply() if done is None else self.steps.stopped(done, apply)
-        finally:
-            twin.hand_over()
+        before = self.counting.arrays()
+
+        def make() -> Any:
+            twin = Twin(member, Numbers(self.kept, traced))
+            try:
+                return call(twin.optimizer)
+            finally:
+                twin.hand_over()
+
+        updated = make() if done is None else self.steps.stopped(done, make)
+        counted = self.counting.counted(before, traced) if driven else True
         if not traced:
-            if self._step() is not before:  # an optimizer of others may skip an update
-                self.steps.count(done + 1 if self._certain and isinstance(done, int) else None)
+            if counted:  # the optimizer may have skipped this update
+                by_one = self.counting.by_one and isinstance(done, int)
+                self.steps.count(cast("int", done) + 1 if by_one else None)
             self.idle.updated()
             if driven:
                 self._stepped()
@@ -268,13 +275,3 @@ class Attachment:
                 rider.driven.stepped(rider.leaf)
         if not self.as_one:
             self.group.notify()
-
-
-def _counts_by_one(optimizer: Any) -> bool:
-    """Return whether an update surely adds 1 to the step, as those of MLX and of this package do.
-
-    The step of others is read after each update, as they may skip one.
-    """
-    plain = getattr(optimizer, "_plain", type(optimizer))
-    modules = [getattr(plain, name).__module__ for name in ("update", "apply_gradients")]
-    return all(module.partition(".")[0] in ("mlx", PACKAGE) for module in modules)

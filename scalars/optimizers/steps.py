@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from ..checks import shown
 from ..number.cell import Cell, Pair
-from ..number.mlx_protocol import is_placeholder, is_transforming
+from ..number.mlx_protocol import are_placeholders, is_placeholder, is_transforming
 from ..number.watch import Watch
 from ..table import Table
 from ..words import NO_PROGRESS, NO_UPDATE
@@ -24,22 +24,31 @@ STOPPED: ContextVar[Mapping[int, Any]] = ContextVar("STOPPED", default=MappingPr
 
 
 def is_traced_tree(tree: Any) -> bool:
-    """Return whether the first array of a tree is a placeholder."""
-    arrays: list[mx.array] = list(dict(tree_flatten(tree)).values())
-    return bool(arrays) and is_placeholder(arrays[0])
+    """Return whether an array of a tree depends on what is being traced; evaluate none."""
+    return are_placeholders(list(dict(tree_flatten(tree)).values()))
 
 
 class Steps:
     """The step of an optimizer: a number on the host, a placeholder in a trace.
 
-    The number is cached, so that reading it waits for the device only if the step array was
-    replaced without a call of ``count``, or if a loss scale may have skipped the last step.
+    After an eager update the step array is replaced by an equal one that the host has made, so
+    that reading it waits for the device only if it is the result of another computation, as in a
+    compiled function, or after a loss scale may have skipped the last step.
+
+    Args:
+        read: Returns the step array in the state of the optimizer.
+        put: Replaces it.
+        horizon: The horizon of the run, or ``None`` if the steps need no numbers.
     """
 
-    def __init__(self, read: Callable[[], mx.array], horizon: Any = None) -> None:
+    def __init__(
+        self, read: Callable[[], mx.array], put: Callable[[mx.array], None], horizon: Any = None
+    ) -> None:
         self._read = read
+        self._put = put
         self.horizon = horizon
-        self._known: tuple[mx.array | None, int | None] = (None, 0)
+        self._seen: mx.array | None = None
+        """The last array that was no placeholder."""
         self._progress = (-1, 0.0)
         self._was_traced = False
 
@@ -47,24 +56,20 @@ class Steps:
     def now(self) -> int | mx.array:
         """The number of steps done, which does not change during an update."""
         step: int | mx.array | None = STOPPED.get().get(id(self))
-        if step is not None:
-            return step
-        here, (known, count) = self._read(), self._known
-        if here is known and count is not None:
-            return count
-        if is_placeholder(here):
-            return here
-        return self._counted(here)
+        return self.number_in(self._read()) if step is None else step
 
-    def _counted(self, here: mx.array) -> int:
-        """Return the number in an array that was loaded, or computed in a graph."""
+    def number_in(self, here: mx.array) -> int | mx.array:
+        """Return the number in a step array, or the array itself if it is a placeholder."""
+        if here is not self._seen and is_placeholder(here):
+            return here
         try:
             count = int(here.item())  # type: ignore[arg-type]
         except RuntimeError as error:
             if "without a primitive" not in str(error):
                 raise
             raise ValueError(words.LOST_STEP) from error
-        self._known = (here, count)
+        if here is not self._seen and here is self._read():
+            self._seen = here
         return count
 
     def stopped(self, step: int | mx.array, call: Callable[[], Any]) -> Any:
@@ -84,22 +89,21 @@ class Steps:
         """Whether the step is a placeholder, without waiting for its number."""
         if (step := STOPPED.get().get(id(self))) is not None:
             return not isinstance(step, int)
-        if (here := self._read()) is self._known[0]:
+        if (here := self._read()) is self._seen:
             return False
         if is_transforming() and is_placeholder(here):
             self._was_traced = True
             return True
         if self._was_traced:  # a call that has failed since may have left a placeholder
             self._was_traced = False
-            self._counted(here)
+            self.number_in(here)
         return False
 
     def count(self, done: int | None) -> None:
-        """Cache ``done`` as the number of the step array after an eager update.
-
-        It is ``None`` if no number is needed.
-        """
-        self._known = (self._read(), done)
+        """Set the number of the step after an eager update; ``None`` keeps what is there."""
+        if done is not None:
+            self._put(mx.array(done, self._read().dtype))
+        self._seen = self._read()
 
     @property
     def on_host(self) -> int:

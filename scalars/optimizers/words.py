@@ -4,7 +4,7 @@ BLIND_STEP = """\
 The optimizer is updated in a function that mx.compile traces without capturing \
 optimizer.state, so its scalars and its step would never change. Capture it: \
 mx.compile(step, inputs=[model.state, optimizer.state], outputs=[model.state, \
-optimizer.state])."""
+optimizer.state]). If it is mx.vmap that traces, call detach(optimizer) before."""
 
 ASSIGNED_IN_TRACE = """\
 optimizer.state is assigned inside a function that is being traced: the scalars in it have no \
@@ -39,6 +39,11 @@ HALF_CAPTURED = """\
 A compiled function captures only a part of optimizer.state: the step without the scalars \
 that follow it, or the scalars without the step. Capture optimizer.state as a whole: \
 mx.compile(step, inputs=[..., optimizer.state], outputs=[..., optimizer.state])."""
+
+OTHER_STEP = """\
+{outer} does not count its updates in its own step, which the scalars follow, but {inner} in it \
+does. Attach that optimizer, attach(inner, horizon=...), or make the first update \
+outside of the compiled function."""
 
 LOST_STEP = """\
 The step of the optimizer is lost, because MLX has left a placeholder in its place. Either a \
