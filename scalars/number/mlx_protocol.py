@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Sequence
-from types import FrameType
+from collections.abc import Container, Sequence
+from types import CodeType, FrameType
 from typing import Any
 
 import mlx.core as mx
 
-PACKAGE = __name__.rpartition(".")[0]
+PACKAGE = __name__.partition(".")[0]
 
 
 class ProtocolArray(mx.array):
@@ -49,6 +49,12 @@ def schedule_assigned(scalar: Any, frame: FrameType) -> None:
         frame.f_locals["self"]._schedulers["learning_rate"] = scalar
 
 
+def dtype_of_input(calls: Container[CodeType]) -> mx.Dtype | None:
+    """Return the floating dtype of ``x`` in the code that called the package, if in ``calls``."""
+    x = None if (frame := _caller()).f_code not in calls else frame.f_locals.get("x")
+    return x.dtype if isinstance(x, mx.array) and mx.issubdtype(x.dtype, mx.floating) else None
+
+
 class _TraceProbe:
     """Detects whether a function is being traced.
 
@@ -56,9 +62,8 @@ class _TraceProbe:
     being traced, so that its Python body runs; otherwise the body does not run. The probe
     keeps a tracer from a finished trace, passes it to a function and counts the runs.
 
-    It also keeps an array that has neither data nor a way to compute it, and that is no tracer: a
-    placeholder of that trace, which is no tracer any more after a gradient through it. Together
-    with this array nothing is evaluated, as MLX looks at all arrays before it evaluates one.
+    It also keeps a placeholder of that trace that is no tracer any more, after a gradient of a
+    function that has used it.
     """
 
     def __init__(self) -> None:
@@ -112,29 +117,28 @@ def is_placeholder(array: mx.array) -> bool:
 
     A placeholder cannot be evaluated, also when a checkpointed function runs again in the
     backward pass. Nor can a placeholder that a failed trace has left behind. The check is
-    free for an array that has been evaluated.
+    free for an array that has been evaluated, and evaluates any other.
     """
     refused = _refused(array)
-    # RuntimeError: a placeholder inside of a gradient, or one that a failed trace has left behind.
-    return is_transforming() if isinstance(refused, RuntimeError) else refused is not None
-
-
-def is_transforming() -> bool:
-    """Return whether a function is being transformed, also in a backward pass.
-
-    It evaluates no array of the caller, so it never waits for the device. For an array that is
-    evaluated already, ``is_placeholder`` is faster.
-    """
-    return isinstance(_refused(_get_probe().tracer), (ValueError, IndexError))
+    if isinstance(refused, RuntimeError):  # it is inside of a gradient, or was left behind
+        refused = _refused(_get_probe().tracer)
+    return isinstance(refused, (ValueError, IndexError))
 
 
 def are_placeholders(arrays: Sequence[mx.array]) -> bool:
     """Return whether arrays depend on what ``mx.compile`` or ``mx.vmap`` is tracing.
 
     It evaluates nothing, so arrays of the caller may be passed: an evaluation would wait for the
-    device, and would cut an array out of the graph of a gradient. It takes some microseconds.
+    device, and would cut an array out of the graph of a gradient. It takes some microseconds. In
+    the backward pass of a checkpointed function the answer is unknown, and ``False``.
     """
-    return isinstance(_refused(*arrays, _get_probe().lost), ValueError)
+    probe = _get_probe()
+    # MLX looks at all arrays before it evaluates one, and names the first that it cannot. The two
+    # last ones fail differently in a trace. If both are reached, nothing before them fails.
+    last = ((probe.lost, RuntimeError), (probe.tracer, ValueError))
+    if not all(isinstance(_refused(one), error) for one, error in last):
+        return False  # nothing is being traced
+    return not all(isinstance(_refused(*arrays, one), error) for one, error in last)
 
 
 def _refused(*arrays: mx.array) -> Exception | None:
@@ -148,11 +152,16 @@ def _refused(*arrays: mx.array) -> Exception | None:
 
 def asked_by_mlx() -> bool:
     """Return whether the code that called the package is MLX's own."""
+    name: str = _caller().f_globals.get("__name__", "")
+    return name.partition(".")[0] == "mlx"
+
+
+def _caller() -> FrameType:
+    """Return the frame of the code that called the package."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(PACKAGE):
         frame = frame.f_back
-    name: str = frame.f_globals.get("__name__", "")
-    return name.partition(".")[0] == "mlx"
+    return frame
 
 
 def weak_dtype(array: mx.array) -> mx.Dtype:

@@ -24,11 +24,11 @@ import mlx.core as mx
 
 from .. import checks, functions, sketch, words
 from ..appearance import written
+from ..conversions import Conversions
 from ..functions import HOST
 from ..table import ByStep
 from . import mlx_protocol, ranges, together
 from .cell import Cell, Pair
-from .conversions import Conversions
 from .mlx_protocol import ProtocolArray
 from .operations import OPERATIONS, VIEWS, Operation
 

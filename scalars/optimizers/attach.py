@@ -87,18 +87,19 @@ def attach(
         before.relink()
         _check_again(before, optimizer)
         attached = before.group
-        horizon, model = horizon or before.horizon, before.model if model is None else model
-    found = [*in_optimizer(optimizer), *in_model(model)]
+        horizon = horizon or before.horizon
+    models = _with(() if before is None else before.models, model)
+    found = [*in_optimizer(optimizer), *[one for each in models for one in in_model(each)]]
     named = _each_once([*attached.items(), *found], others)
     if not named:
         name = type(optimizer).__name__
         way_out = "Pass it one, or name the scalars of the loss: attach(optimizer, aux=aux)."
         checks.fail("the optimizer", "given a scheduled scalar", name, way_out)
     group = ScalarGroup(named)
-    if before is not None and _same(before, named, horizon, model):
+    if before is not None and _same(before, named, horizon, models):
         before.renew_views()
         return before.group
-    attachment = Attachment(optimizer, group, horizon, model)
+    attachment = Attachment(optimizer, group, horizon, models)
     attachment.prepare(attachment.check(before))
     if before is not None:
         before.unlink()
@@ -160,11 +161,16 @@ def _same(
     before: Attachment,
     named: Mapping[str, ScheduledScalar],
     horizon: Horizon | None,
-    model: nn.Module | None,
+    models: tuple[nn.Module, ...],
 ) -> bool:
     group = before.group
     same = set(group) == set(named) and all(group[name] is named[name] for name in named)
-    return same and horizon == before.horizon and model is before.model
+    return same and horizon == before.horizon and len(models) == len(before.models)
+
+
+def _with(models: tuple[nn.Module, ...], model: nn.Module | None) -> tuple[nn.Module, ...]:
+    """Return models, and one more unless it is among them."""
+    return models if model is None or any(model is one for one in models) else (*models, model)
 
 
 def _check_types(optimizer: Any, model: Any, horizon: Any) -> None:

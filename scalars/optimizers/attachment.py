@@ -29,8 +29,9 @@ from .attached import KEY, become_attached, become_plain, refuse_parameter
 from .counting import Counting
 from .discover import Kept, members
 from .idle import IdleWatch
-from .precision import LayerViews, check_probabilities
+from .precision import LayerViews, check_rate, check_rates, dropout_rates
 from .riding import Rider, keyed
+from .staying import Stays
 from .steps import Steps, is_traced_tree
 from .twin import Numbers, Twin
 
@@ -43,12 +44,12 @@ class Attachment:
         optimizer: Optimizer,
         group: ScalarGroup,
         horizon: Horizon | None,
-        model: nn.Module | None,
+        models: tuple[nn.Module, ...],
     ) -> None:
         self.optimizer = optimizer
         self.group = group
         self.horizon = horizon
-        self.model = model
+        self.models = models
         self.members = members(optimizer)
         self.counting = Counting(optimizer, self.members)
         # A MultiOptimizer has only the states of its members; the first one stores the scalars.
@@ -65,18 +66,18 @@ class Attachment:
         leaves = {name: rider.leaf for name, rider in self.riders.items()}
         step = None if horizon else lambda: self.carrier._state.get("step")
         self.idle = IdleWatch(leaves, step)
-        self.views = LayerViews(None)
+        self.views = LayerViews()
 
     # Linking --------------------------------------------------------------------
 
     def check(self, before: Attachment | None) -> list[Loadable]:
         """Check that all scalars can be linked, and return what to load from the state."""
-        if self.model is not None and KEY in self.model:
+        if any(KEY in model for model in self.models):
             refuse_parameter()
         if self.horizon is not None:
             length("total_steps of horizon", self.horizon.total_steps)
-        if self.model is not None:
-            check_probabilities(self.model, self.horizon)
+        for model in self.models:
+            check_rates(model, self.horizon)
         known = [] if before is None else [rider.leaf for rider in before.riders.values()]
         for name, rider in self.riders.items():
             other = all(rider.leaf is not leaf for leaf in known)
@@ -133,12 +134,14 @@ class Attachment:
         state: dict[str, Any] = self.carrier._state
         state[KEY] = self.entries
         self.renew_views()
+        for name, rate in [found for model in self.models for found in dropout_rates(model)]:
+            Stays(name, rate, check_rate).register()
         self.group.follow(None if self.horizon is None else self.steps)
 
     def renew_views(self) -> None:
         """Make the scalars in the layers give arrays of the model's current dtype."""
         self.views.unlink()
-        self.views = LayerViews(self.model)
+        self.views = LayerViews(self.models)
         self.views.link()
 
     def unlink(self) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
+from dataclasses import is_dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
 from .. import checks
-from ..number.scalar import Leaf, ScheduledScalar
+from ..number.scalar import Expression, ScheduledScalar
 from ..training.group import Grouped, ScalarGroup
 from . import words
 
@@ -46,8 +50,14 @@ def _held(name: str, value: Any) -> Iterator[tuple[str, Optimizer]]:
                 yield from _held(f"{name}.{key}" if name else str(key), item)
 
 
+def record(value: Any) -> dict[str, Any] | None:
+    """Return the attributes of an object that only keeps values, such as a config, or ``None``."""
+    keeps = is_dataclass(value) or isinstance(value, (SimpleNamespace, Namespace))
+    return vars(value) if keeps and hasattr(value, "__dict__") else None
+
+
 def within(name: str, value: Any) -> Found:
-    """Yield the scalars in a value by name, also from lists, tuples and dicts."""
+    """Yield the scalars in a value by name, also from containers and configs."""
     if isinstance(value, ScheduledScalar):
         yield name, value
     elif isinstance(value, (ScalarGroup, Grouped)):
@@ -58,10 +68,12 @@ def within(name: str, value: Any) -> Found:
     elif isinstance(value, dict) and not isinstance(value, nn.Module):
         for key, item in value.items():
             yield from within(f"{name}.{key}", item)
+    elif not isinstance(value, type) and (fields := record(value)) is not None:
+        yield from within(name, fields)
 
 
 def replaced(value: Any, of: Callable[[Any], Any], kind: type = ScheduledScalar) -> Any:
-    """Replace each x of a kind by ``of(x)`` in a value, also in lists, tuples and dicts."""
+    """Replace each x of a kind by ``of(x)`` in a value, also in copies of what contains it."""
     if isinstance(value, kind):
         return of(value)
     if isinstance(value, (list, tuple)):
@@ -69,7 +81,17 @@ def replaced(value: Any, of: Callable[[Any], Any], kind: type = ScheduledScalar)
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, dict) and not isinstance(value, nn.Module):
         return {key: replaced(item, of, kind) for key, item in value.items()}
+    if not isinstance(value, type) and (fields := record(value)) is not None:
+        changed = copy(value)
+        vars(changed).update(replaced(fields, of, kind))
+        return changed
     return value
+
+
+def viewed(scalar: ScheduledScalar) -> ScheduledScalar:
+    """Return the scalar that a view in a layer stands for, and any other one as it is."""
+    before: ScheduledScalar = getattr(scalar, "viewed", scalar)
+    return before
 
 
 class Kept(NamedTuple):
@@ -80,7 +102,7 @@ class Kept(NamedTuple):
     optimizers: tuple[str, ...]
     """The attributes that contain optimizers."""
     lists: Mapping[str, list[int]]
-    """The ``id`` of each scalar in the attributes that are lists, tuples or dicts."""
+    """The ``id`` of each scalar in the attributes that are containers of scalars."""
 
     @classmethod
     def by(cls, optimizer: Optimizer) -> Kept:
@@ -90,7 +112,7 @@ class Kept(NamedTuple):
         return cls(
             tuple([name for name in own if found[name]]),
             tuple([name for name, value in own.items() if any(_held(name, value))]),
-            {n: ids for n, ids in found.items() if ids and isinstance(own[n], (list, tuple, dict))},
+            {n: ids for n, ids in found.items() if ids and not isinstance(own[n], ScheduledScalar)},
         )
 
     def check_lists(self, optimizer: Optimizer) -> None:
@@ -117,16 +139,30 @@ def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
         yield from in_optimizer(member, f"{prefix}{name}.")
 
 
-def in_model(model: nn.Module | None, only_training: bool = False) -> Iterable[tuple[str, Leaf]]:
-    """Yield the scalars in the modules of a model by name, and the leaves of expressions."""
+def in_model(model: nn.Module | None, only_training: bool = False) -> Found:
+    """Yield the scalars in the modules of a model by name.
+
+    An expression of several scalars is not yielded itself, but each of these, by number.
+    """
     modules: Any = model.named_modules() if model is not None else ()  # type: ignore[no-untyped-call]
     for path, module in modules:
         if only_training and not module.training:
             continue
         prefix = f"{path}." if path else ""
         for name, value in {**vars(module), **module}.items():
-            # nn.Dropout stores 1 - p.
-            shown = "p" if name == "_p_1" else name.strip("_")
-            for found, scalar in within(prefix + shown, value):
-                for i, leaf in enumerate(scalar.leaves):
-                    yield found if len(scalar.leaves) == 1 else f"{found}.{i}", leaf
+            for found, scalar in within(prefix + name.strip("_"), value):
+                scalar, shown = viewed(scalar), found
+                if name == "_p_1" and (rate := _of_dropout(scalar)) is not None:
+                    scalar, shown = rate, f"{prefix}p"
+                if len(scalar.leaves) == 1:
+                    yield shown, scalar
+                else:
+                    yield from [(f"{shown}.{i}", leaf) for i, leaf in enumerate(scalar.leaves)]
+
+
+def _of_dropout(kept: ScheduledScalar) -> ScheduledScalar | None:
+    """Return the rate p of a dropout layer of MLX, which keeps 1 - p."""
+    if not isinstance(kept, Expression) or kept.operation.name != "subtract":
+        return None
+    rate: Any = kept.operands[1]
+    return rate if kept.operands[0] == 1 and isinstance(rate, ScheduledScalar) else None

@@ -57,8 +57,8 @@ class IdleWatch:
         if not traced and self._eager_updates != UPDATES_UNTIL_IDLE:
             return
         known = {id(leaf) for leaf in self._leaves.values()}
-        used = in_model(model, only_training=True)
-        others = {n: x for n, x in used if id(x) not in known and x.held is None}
+        used = {n: x for n, scalar in in_model(model, only_training=True) for x in scalar.leaves}
+        others = {n: x for n, x in used.items() if id(x) not in known and x.held is None}
         if traced:
             uncaptured = {n: x for n, x in others.items() if not x._cell.is_traced()}
             if frozen := [n for n, x in uncaptured.items() if x.changes and x._cell.progress < 1]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import checks
 from ..number.scalar import ScheduledScalar
+from .staying import Stays
 
 Number = ScheduledScalar | float
 
@@ -20,22 +21,8 @@ def inside(name: str, value: Any) -> Number:
     if not (ends[0] > 0 and ends[1] < 1):
         checks.fail(name, rule, value, way_out)
     if isinstance(value, ScheduledScalar):
-        stays = _StaysInside(f"{name}, as it is held,", value)
+        stays = Stays(name, value, inside)
         stays.check()
-        for leaf in value.leaves:
-            leaf.answers[f"{name}: {value!r}"] = stays
+        stays.register()
     number: Number = value
     return number
-
-
-class _StaysInside(NamedTuple):
-    """The check of held values: the interpolation must stay above 0 and below 1."""
-
-    name: str
-    scalar: ScheduledScalar
-
-    def check(self) -> None:
-        """Raise ``ValueError`` if the interpolation leaves this range while a value is held."""
-        if any(leaf.held is not None for leaf in self.scalar.leaves):
-            for knot in self.scalar.knots:
-                inside(self.name, float(self.scalar.in_force(knot)))

@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from ..checks import shown
 from ..number.cell import Cell, Pair
-from ..number.mlx_protocol import are_placeholders, is_placeholder, is_transforming
+from ..number.mlx_protocol import are_placeholders, is_placeholder
 from ..number.watch import Watch
 from ..table import Table
 from ..words import NO_PROGRESS, NO_UPDATE
@@ -91,7 +91,7 @@ class Steps:
             return not isinstance(step, int)
         if (here := self._read()) is self._seen:
             return False
-        if is_transforming() and is_placeholder(here):
+        if are_placeholders([here]):
             self._was_traced = True
             return True
         if self._was_traced:  # a call that has failed since may have left a placeholder

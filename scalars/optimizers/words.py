@@ -30,6 +30,11 @@ BLIND_LAYERS = """\
 capture, so that they would never change. Pass the model, attach(optimizer, model), before you \
 compile the function."""
 
+BLIND_FUNCTION = """\
+A compiled function uses {name} in a layer of the attached model, and captures the model but not \
+optimizer.state, so that the value would never change. Capture it, too: mx.compile(function, \
+inputs=[model.state, optimizer.state])."""
+
 IDLE_LAYERS = """\
 {names}: the optimizer has made {updates} updates, but these scalars in the layers of the model \
 were never updated and still have the values of progress 0. Pass the model: \

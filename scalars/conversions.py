@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from typing import Any, SupportsIndex, overload
 
-from ..appearance import Appearance
+from .appearance import Appearance
 
 
 class Conversions(Appearance):
