@@ -27,6 +27,10 @@ progress 0. Call update(step / total) before each step, pass the optimizer lr.by
 call attach(optimizer, horizon=Horizon(total)), after which it follows the optimizer's step. If \
 you update only once per epoch, call update(0) before the first step."""
 
+NO_ARRAY = """\
+{name} has no value that MLX could compute with, and MLX may raise an error that does not tell \
+why. The cause is: {error}"""
+
 NO_FLOAT = """\
 {name} has no float value while mx.compile traces a function that captures its state: \
 a float would become a constant of the graph. Use the scalar itself, or scalar.array \

@@ -402,7 +402,11 @@ class ScheduledScalar(Conversions):
         """The current value for MLX, which does not modify it: one array for each value."""
         if (asking := _getframe(1)).f_code.co_name == "learning_rate":
             mlx_protocol.schedule_assigned(self, asking)
-        value, (known, last) = self._read(), self._last
+        try:
+            value, (known, last) = self._read(), self._last
+        except (ArithmeticError, TypeError, ValueError) as error:
+            words.warn(words.NO_ARRAY.format(name=checks.shown(self), error=error))
+            raise
         if isinstance(value, Pair):
             return ProtocolArray(value.value, self.dtype)
         if value is not known and (value != known or not value):  # -0.0 is not 0.0

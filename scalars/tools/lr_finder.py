@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -176,7 +176,7 @@ def find_learning_rate(  # noqa: PLR0913, PLR0917 - the arguments of a whole tra
     if not 0 <= checks.real("smoothing", smoothing) < 1:
         checks.fail("smoothing", "at least 0 and below 1", smoothing, "Pass a number such as 0.98.")
     checks.flag("compile", compile)
-    with _put_back(model, optimizer):
+    with _silent(optimizer), _put_back(model, optimizer):
         step = _step(model, optimizer, loss_fn, compile)
         pairs = _on_all_ranks(zip(rates, _again(batches), strict=False))
         tried, losses, smoothed, over = _run(optimizer, step, pairs, smoothing, steps)
@@ -288,6 +288,14 @@ def _run(
             if smoothed[-1] > DIVERGED * min(smoothed) > 0:
                 return tried, losses, smoothed, False
     return tried, losses, smoothed, True
+
+
+@contextmanager
+def _silent(optimizer: Optimizer) -> Iterator[None]:
+    """Call no callbacks of an attached group, whose scalars are not those of the test."""
+    attachment = getattr(optimizer, "_attachment", None)
+    with attachment.group.callbacks.silent() if attachment is not None else nullcontext():
+        yield
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from .. import checks, sketch
 from ..number.scalar import Expression, ScheduledScalar
 from ..number.together import hold_all, leaves_of, load_all, observe_all, progress_of, update_all
+from .callbacks import Callback, Callbacks
 from .horizon import Horizon, check_horizon
 
 T = TypeVar("T")
-Callback = Callable[[float, dict[str, float]], object]
 
 
 class ScalarGroup(Mapping[str, ScheduledScalar]):
@@ -63,12 +63,14 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             )
         self._leaves = leaves_of(self._scalars.values())
         self._uncertain = [one for one in self._scalars.values() if _is_uncertain(one)]
-        self._callbacks: list[tuple[Callback]] = []
+        self.callbacks = Callbacks(lambda: (self.progress, self.snapshot()))
         self._steps: Any = None
         self._left: int | None = None
         """The last step of ``track``; ``None`` if it reached the end of its horizon."""
 
     def __getitem__(self, name: str) -> ScheduledScalar:
+        if name not in self._scalars:
+            raise KeyError(f"{name!r} is none of the names in the group: {', '.join(self)}")
         return self._scalars[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -87,7 +89,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
     def __dir__(self) -> list[str]:
         """Leave out the methods that only ``attach`` calls."""
-        internal = {"become", "changed", "check_finite", "follow", "notify"}
+        internal = {"become", "callbacks", "changed", "check_finite", "follow", "notify"}
         return sorted({*super().__dir__()} - internal)
 
     def _repr_html_(self) -> str:
@@ -123,12 +125,11 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         """Call the subscribed callbacks with the current progress and values.
 
         ``update`` calls this. An optimizer that is attached with a horizon calls it after
-        each update outside a compiled function.
+        each update outside a compiled function. If a callback changes the values, by ``hold`` or
+        ``observe``, the later ones get the new values, and with a horizon the earlier ones are
+        called again.
         """
-        if self._callbacks:
-            progress, values = self.progress, self.snapshot()
-            for (callback,) in tuple(self._callbacks):
-                callback(progress, values)
+        self.callbacks.call(again=self._steps is not None)
 
     @property
     def progress(self) -> float:
@@ -312,13 +313,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         if not callable(callback):
             way_out = "Pass a function such as lambda progress, values: print(values)."
             checks.fail("callback", "a function", callback, way_out, wrong_type=True)
-        subscription = (callback,)  # a new object, because a callback may be subscribed twice
-        self._callbacks.append(subscription)
-
-        def unsubscribe() -> None:
-            self._callbacks = [one for one in self._callbacks if one is not subscription]
-
-        return unsubscribe
+        return self.callbacks.add(callback)
 
     def track(self, items: Iterable[T], horizon: Horizon, start: int = 0) -> Iterator[T]:
         """Yield the items and update the group before each of them; each item is one step.
