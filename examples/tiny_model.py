@@ -40,7 +40,7 @@ batch_size: 4
 iters: 100
 steps_per_report: 10
 steps_per_eval: 25
-lr_schedule: Warmup(CosineAnnealing(1e-2, 1e-4), 0.1)
+lr_schedule: Warmup(CosineAnnealing(1e-3, 1e-4), 0.1)
 optimizer: adamw
 optimizer_config:
   adamw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union, cast, overload
@@ -125,7 +126,7 @@ def clip(scalar: Any, low: Any = None, high: Any = None) -> Any:
 
     Args:
         scalar: The scalar to keep in bounds; in a formula, a number or an array.
-        low: The least value, a number or a scalar. Default: ``None``, no bound.
+        low: The least value, a number or a scalar. Default: ``None``, no bound, as -inf.
         high: The largest value, also where ``low`` is above it. Default: ``None``.
 
     Raises:
@@ -137,8 +138,12 @@ def clip(scalar: Any, low: Any = None, high: Any = None) -> Any:
         >>> [kept.at(p) for p in (0, 0.5, 1)]
         [0.2, 0.5, 0.6]
     """
-    raised = scalar if low is None else maximum(scalar, low)
-    return raised if high is None else minimum(raised, high)
+    raised = scalar if low is None or _is(low, -math.inf) else maximum(scalar, low)
+    return raised if high is None or _is(high, math.inf) else minimum(raised, high)
+
+
+def _is(bound: Any, infinity: float) -> bool:
+    return isinstance(bound, float) and bound == infinity
 
 
 @_of_one

@@ -233,10 +233,28 @@ def progress(value: Any) -> float:
     """Check that a progress is a finite real number of at least 0."""
     name, rule = "progress", "a finite real number of at least 0"
     way_out = "Pass step / total_steps, or use Horizon(total_steps).progress(step)."
+    dtype = str(getattr(value, "dtype", "")).rpartition(".")[2]
     value = _item(name, value, "update()")
     if (number := real(name, value, rule, way_out)) < 0:
         fail(name, rule, value, way_out)
-    return float(number)
+    return float(unrounded(number, dtype))
+
+
+ROUNDED = {"float32": (4096, 2.0**-24), "float16": (64, 2.0**-11), "bfloat16": (64, 2.0**-9)}
+"""By dtype: multiples of one part in so many are exact, and others are rounded by such a share."""
+
+
+def unrounded(progress: Any, dtype: str) -> Any:
+    """Return the largest progress that a float, or a NumPy array, of a dtype may stand for.
+
+    ``optimizer.step / total`` is an array in float32, which may be just below a boundary that the
+    step has reached.
+    """
+    if dtype not in ROUNDED:
+        return progress
+    parts, share = ROUNDED[dtype]
+    inexact = (progress * parts) % 1 != 0
+    return progress * (1 + share * inexact)
 
 
 def metric(value: Any, name: str = "metric") -> float:
@@ -268,7 +286,8 @@ def progress_array(value: Any) -> Any:
         fail("progress", "an array of real numbers", value, way_out, wrong_type=True)
     if not (numpy.isfinite(value) & (value >= 0)).all():
         fail("progress", "an array of finite numbers of at least 0", value, way_out)
-    return numpy.minimum(value.astype(numpy.float64), 1.0)
+    exact = unrounded(value.astype(numpy.float64), value.dtype.name)
+    return numpy.minimum(exact, 1.0)
 
 
 Real = Annotated[float, real]

@@ -22,6 +22,7 @@ Tree = TypeVar("Tree")
 LONGEST = 2**31 - 1
 LARGEST = 2.0**127
 """The largest power of two in float32."""
+LOAD = "Load a state that state_dict() returned."
 UNCAPTURED = """\
 {name} cannot observe while mx.compile traces a function that does not capture its \
 state: the scale would never change. Capture scale.state in inputs and in outputs, or \
@@ -247,7 +248,7 @@ class DynamicLossScale(Schedule):
 
     def counted_in(self, arrays: Mapping[str, mx.array]) -> dict[str, Any]:
         """Return the scale and the count of steps without overflow, from arrays of the cell."""
-        return {"scale": _item(arrays["value"]), "streak": int(_item(arrays["streak"]))}
+        return {"scale": _item(arrays["value"]), "streak": arrays["streak"].item()}
 
     def loadable(self, state: Mapping[str, Any]) -> list[Loadable]:
         """Return the checked argument for ``load_all``; change nothing."""
@@ -256,6 +257,9 @@ class DynamicLossScale(Schedule):
         progress = checks.progress(state["progress"])
         scale = checks.positive(f"scale in {name}", state["scale"])
         streak = checks.count(f"streak in {name}", state["streak"], least=0)
+        if scale > LARGEST or streak > LONGEST:
+            rule, way_out = f"a scale of at most 2**127 and a streak of at most {LONGEST}", LOAD
+            checks.fail(name, rule, (scale, streak), way_out)
         return [
             (
                 self,

@@ -116,7 +116,7 @@ class NewBob(Reducing):
 
     n is the number of reductions so far. The metric m improves too little on the previous
     one, l, if (l - m) / l < ``threshold``. ``observe(metric)`` adds one to n if this has
-    happened more than ``patience`` times since the last reduction. Metrics must be positive,
+    happened more than ``patience`` times since the last reduction. Metrics must be at least 0,
     and lower is better, as for losses and error rates. A metric that is infinite or NaN is no
     improvement, and the next metric is compared with the last finite one. In a ``Warmup``,
     metrics are ignored during the warm-up.
@@ -161,6 +161,9 @@ class NewBob(Reducing):
 
     def after(self, metric: float) -> Memory:
         """Return the memory after a metric, which becomes the previous one if finite."""
+        if -math.inf < metric < 0:
+            way_out = "Observe a loss or an error rate, or use ReduceOnPlateau."
+            checks.fail("metric of NewBob", "at least 0", metric, way_out)
         previous, bad, reductions = self.memory.values()
         finite = math.isfinite(metric)
         if previous is not None or not finite:

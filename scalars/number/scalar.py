@@ -692,7 +692,7 @@ def _operand(value: Any) -> ScheduledScalar | float:
     if isinstance(value, ScheduledScalar):
         return value
     with suppress(OverflowError):
-        if not math.isnan(number := float(value)):
+        if math.isfinite(number := float(value)):
             return number
     return checks.fail("an operand", "a number in the range of floats", value, checks.A_NUMBER)
 

@@ -79,8 +79,11 @@ def attach(
     before = cast("Attachment | None", getattr(optimizer, "_attachment", None))
     for member in members(optimizer):
         if getattr(member, "_attachment", before) is not before:
-            way_out = "Call detach(member) first, then attach the MultiOptimizer."
-            rule = "made of members that are not attached themselves"
+            way_out = (
+                "Call detach(member) first, then attach the optimizer that holds it; or make a "
+                "member anew for each of two optimizers that would share it."
+            )
+            rule = "made of members that are not attached otherwise"
             checks.fail("the optimizer", rule, type(member).__name__, way_out)
     attached: Mapping[str, ScheduledScalar] = {}
     if before is not None:
@@ -175,8 +178,14 @@ def _with(models: tuple[nn.Module, ...], model: nn.Module | None) -> tuple[nn.Mo
 
 def _check_types(optimizer: Any, model: Any, horizon: Any) -> None:
     if not isinstance(optimizer, Optimizer):
-        way_out = "Pass an optimizer such as optim.AdamW(lr)."
+        way_out = (
+            "Pass an optimizer such as optim.AdamW(lr). For one that is not based on MLX's, update "
+            "a ScalarGroup in the loop."
+        )
         checks.fail("optimizer", "an MLX optimizer", optimizer, way_out, wrong_type=True)
+    if not hasattr(optimizer, "_state"):
+        name, rule = type(optimizer).__name__, "initialized by super().__init__()"
+        checks.fail("optimizer", rule, name, "Call it in the __init__ of the class.")
     if model is not None and not isinstance(model, nn.Module):
         way_out = "Name what is no model: attach(optimizer, horizon=horizon, aux=aux)."
         checks.fail("model", "an mlx.nn.Module", model, way_out, wrong_type=True)

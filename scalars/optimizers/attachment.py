@@ -63,7 +63,7 @@ class Attachment:
         steps = None if horizon is None else self.steps
         self.kept = {id(member): Kept.by(member) for member in self.members}
         self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
-        leaves = {name: rider.leaf for name, rider in self.riders.items()}
+        leaves = {name.replace("/", "."): rider.leaf for name, rider in self.riders.items()}
         step = None if horizon else lambda: self.carrier._state.get("step")
         self.idle = IdleWatch(leaves, step)
         self.views = LayerViews()
@@ -101,7 +101,7 @@ class Attachment:
         """Raise ``ValueError`` if the optimizer has made steps without updates of the scalars."""
         if not (step := self.carrier.step.item()):
             return
-        leaves = {name: rider.leaf for name, rider in self.riders.items()}
+        leaves = {name.replace("/", "."): rider.leaf for name, rider in self.riders.items()}
         fresh = [n for n, x in leaves.items() if x._cell.fresh and x.changes and not x.on_device]
         if fresh:
             rule = f"updated to the progress of the run, as the optimizer has made {step} steps"

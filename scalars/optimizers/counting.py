@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.optimizers import Optimizer
 
+from .. import checks
 from ..words import PACKAGE
 from . import words
 
@@ -26,6 +27,9 @@ class Counting:
     def __init__(self, optimizer: Optimizer, members: Iterable[Optimizer]) -> None:
         self._optimizer = optimizer
         self._counting: list[Any] = [one for one in members if "step" in one._state]
+        if not self._counting:
+            way_out = "Assign what optimizer.state was when it was saved."
+            checks.fail("optimizer.state", "a state with 'step'", sorted(optimizer._state), way_out)
         self.first = self._counting[0]
         self._chosen = self.first
         if len(self._counting) > 1:

@@ -58,8 +58,8 @@ def layer_scales(model: nn.Module, lr: Any, decay: float = 2.6) -> dict[str, Any
     Args:
         model: The model. Only trainable parameters count.
         lr: The rate r of the last layer, a scalar or a number.
-        decay: The factor between the rates of neighbouring layers, above 0.
-            Default: ``2.6``.
+        decay: The factor by which a layer's rate is smaller than that of the next layer, above
+            0. timm's ``layer_decay=0.8`` is ``decay=1 / 0.8``. Default: ``2.6``.
 
     Raises:
         ValueError: ``decay`` is not above 0, or the model has no trainable parameters.

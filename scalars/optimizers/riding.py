@@ -115,7 +115,7 @@ def keyed(group: ScalarGroup) -> dict[str, Leaf]:
                     rule = "a name that no other scalar has in the optimizer's state"
                     checks.fail("a name given to attach", rule, key, "Choose another name.")
                 leaves[key] = leaf
-    if leaves and all(key.isdecimal() for key in leaves):  # tree_unflatten would make a list
+    if leaves and all(key.lstrip("-").isdecimal() for key in leaves):  # tree_unflatten: a list
         way_out = "Choose a name such as 'scale_0'."
         checks.fail("a name given to attach", "one with a letter in it", min(leaves), way_out)
     # mx.compile identifies captured arrays by position, so the order is fixed by name.

@@ -182,7 +182,9 @@ class Schedule(Leaf):
 def _restore(
     schedule: type[Schedule], arguments: dict[str, Any], state: dict[str, Any]
 ) -> Schedule:
-    made = schedule(**arguments)
+    made = schedule.__new__(schedule)  # an __init__ of a subclass may take other arguments
+    vars(made).update(arguments)
+    made.__post_init__()
     return made if made.state_dict() == state else made.load_state_dict(state)
 
 

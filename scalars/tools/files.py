@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,11 +34,23 @@ def read(path: Path) -> Any:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file, which replaces ``path`` if no error occurs."""
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    """Yield the path of a temporary file, which replaces ``path`` if no error occurs.
+
+    If ``path`` is a symbolic link, the file that it leads to is replaced. A file keeps its
+    permissions. What is no file, such as a pipe or a device, is written to directly.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        yield target
+        return
+    if not os.access(target.parent, os.W_OK):
+        raise OSError(errno.EACCES, "needs a folder in which files can be made", str(path))
+    part = target.with_name(f"{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
         yield part
-        part.replace(path)
+        if target.exists():
+            shutil.copymode(target, part)
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 

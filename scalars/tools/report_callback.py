@@ -82,6 +82,8 @@ class ReportCallback:
         if adaptive and "val_loss" not in val_info:
             rule, way_out = "a mapping with 'val_loss'", "Call group.observe(loss) yourself."
             checks.fail("val_info", rule, sorted(val_info), way_out)
+        if adaptive:
+            checks.metric(val_info["val_loss"], "val_loss")
         self._begin(val_info)
         if adaptive:
             self.group.observe(val_info["val_loss"])

@@ -10,32 +10,39 @@ Told = tuple[float, dict[str, float]]
 """The progress and the values by name, as arguments of a callback."""
 
 
+class Subscription:
+    """A callback of a group, which can be called to end it."""
+
+    def __init__(self, callbacks: Callbacks, callback: Callback) -> None:
+        self._callbacks = callbacks
+        self.callback = callback
+
+    def __call__(self) -> None:
+        """End the subscription."""
+        self._callbacks.remove(self)
+
+
 class Callbacks:
-    """Callbacks in the order of their subscription.
+    """The callbacks of a group, in the order of their subscription."""
 
-    Args:
-        now: Returns the arguments of a callback, a new dict each time.
-    """
-
-    def __init__(self, now: Callable[[], Told]) -> None:
-        self._now = now
-        self._subscribed: list[tuple[Callback]] = []
+    def __init__(self) -> None:
+        self._subscribed: list[Subscription] = []
         self._busy = False
 
-    def add(self, callback: Callback) -> Callable[[], None]:
-        """Add a callback, and return a function that removes it."""
-        subscription = (callback,)  # a new object, because a callback may be added twice
-        self._subscribed.append(subscription)
+    def add(self, callback: Callback) -> Subscription:
+        """Add a callback; a second time it is called twice."""
+        self._subscribed.append(added := Subscription(self, callback))
+        return added
 
-        def remove() -> None:
-            self._subscribed = [one for one in self._subscribed if one is not subscription]
+    def remove(self, subscription: Subscription) -> None:
+        """Remove a callback, if it is there."""
+        self._subscribed = [one for one in self._subscribed if one is not subscription]
 
-        return remove
-
-    def call(self, again: bool) -> None:
+    def call(self, now: Callable[[], Told], again: bool) -> None:
         """Call all callbacks, each with the values that there are by then.
 
         Args:
+            now: Returns the arguments of a callback, a new dict each time.
             again: Whether to call those again that were called before another one has changed
                 the values, as by ``hold`` or ``observe``.
         """
@@ -43,25 +50,11 @@ class Callbacks:
             return
         self._busy = True
         try:
-            outdated = self._call(list(self._subscribed))
+            outdated = _call(list(self._subscribed), now)
             if again:
-                self._call(outdated)
+                _call(outdated, now)
         finally:
             self._busy = False
-
-    def _call(self, callbacks: list[tuple[Callback]]) -> list[tuple[Callback]]:
-        """Call callbacks, and return those that another one has then made outdated."""
-        outdated: list[tuple[Callback]] = []
-        told: Told | None = None
-        for i, (callback,) in enumerate(callbacks):
-            progress, values = self._now()
-            if i and (progress, values) != told:
-                outdated = callbacks[: i - 1]
-            told = progress, dict(values)
-            callback(progress, values)
-        if len(callbacks) > 1 and self._now() != told:
-            outdated = callbacks[:-1]
-        return outdated
 
     @contextmanager
     def silent(self) -> Iterator[None]:
@@ -71,3 +64,18 @@ class Callbacks:
             yield
         finally:
             self._busy = before
+
+
+def _call(callbacks: list[Subscription], now: Callable[[], Told]) -> list[Subscription]:
+    """Call callbacks, and return those that another one has then made outdated."""
+    outdated: list[Subscription] = []
+    told: Told | None = None
+    for i, subscription in enumerate(callbacks):
+        progress, values = now()
+        if i and (progress, values) != told:
+            outdated = callbacks[: i - 1]
+        told = progress, dict(values)
+        subscription.callback(progress, values)
+    if len(callbacks) > 1 and now() != told:
+        outdated = callbacks[:-1]
+    return outdated

@@ -63,7 +63,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
             )
         self._leaves = leaves_of(self._scalars.values())
         self._uncertain = [one for one in self._scalars.values() if _is_uncertain(one)]
-        self.callbacks = Callbacks(lambda: (self.progress, self.snapshot()))
+        self.callbacks = Callbacks()
         self._steps: Any = None
         self._left: int | None = None
         """The last step of ``track``; ``None`` if it reached the end of its horizon."""
@@ -129,7 +129,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         ``observe``, the later ones get the new values, and with a horizon the earlier ones are
         called again.
         """
-        self.callbacks.call(again=self._steps is not None)
+        self.callbacks.call(lambda: (self.progress, self.snapshot()), again=self._steps is not None)
 
     @property
     def progress(self) -> float:
