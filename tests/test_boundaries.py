@@ -176,3 +176,30 @@ def test_decimal_fractions_are_boundaries() -> None:
     decay = StepDecay(1.0, 0.5, 0.1)
     assert [decay.at(i / 10) for i in range(11)] == [0.5**i for i in range(11)]
     assert [decay.at(0.1 * i) for i in range(11)] == [0.5**i for i in range(11)]
+
+
+@pytest.mark.parametrize("kind", ["mlx", "numpy"])
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_progress_in_single_precision_reaches_its_boundary(
+    kind: str, data: st.DataObject
+) -> None:
+    """``optimizer.step / total`` is rounded to float32, to either side of the boundary."""
+    total = data.draw(st.integers(2, 1_000_000))
+    step = data.draw(st.integers(1, total - 1))
+    lr = PiecewiseConstant([1.0, 2.0], [step / total])
+    divide = (lambda t: mx.array(t) / total) if kind == "mlx" else (lambda t: np.float32(t / total))
+    values = [float(lr.update(divide(t))) for t in (step - 1, step)]
+    assert values == [1.0, 2.0]
+    array = np.array([step - 1, step], np.float32) / np.float32(total)
+    assert lr.at(array).tolist() == [1.0, 2.0]
+    assert lr.at(np.float32(step / total)) == 2.0
+
+
+def test_a_progress_that_is_exact_in_its_dtype_is_kept() -> None:
+    lr = Linear(1.0, 0.0)
+    for value in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5):
+        for progress in (mx.array(value), np.float32(value), mx.array(value, mx.bfloat16)):
+            assert lr.update(progress).progress == value
+    assert lr.update(np.float64(0.7)).progress == 0.7
+    assert lr.update(mx.array(0.7)).progress == pytest.approx(0.7, rel=1e-7)

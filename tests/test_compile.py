@@ -336,6 +336,17 @@ def test_a_frozen_weight_that_is_logged_warns_too() -> None:
             f"{weight:.2f}"
 
 
+def test_a_frozen_weight_that_other_code_compares_warns_later() -> None:
+    """A loop that compares it, as for a log line, does not say that it is no constant."""
+    weight = Linear(0.0, 1.0)
+    step = mx.compile(lambda x: weight * x)
+    with pytest.warns(RuntimeWarning, match="has been updated 321 times since then"):
+        for i in range(400):
+            weight.update(i / 400)
+            step(ONE)
+            assert (weight > 0.5) is (i > 200)
+
+
 def loss(x: mx.array, weight: ScheduledScalar) -> mx.array:
     return (weight * x * x).sum()
 

@@ -80,6 +80,15 @@ def test_values(flags: str, values: list[float]) -> None:
         ("--lr_schedule linear --max_steps 9 --warmup_steps -1", "--warmup_steps must be a whole"),
         ("--lr_schedule linear --max_steps 9 --learning_rate -1", "peak must be"),
         ("--lr_schedule linear --max_steps 9 --end_lr_ratio 2", "end_ratio must be a fraction"),
+        ("--lr_schedule cosine --max_steps 9 --decay_steps 5", "--decay_steps must be left out with"),
+        ("--lr_schedule linear --max_steps 9 --decay_gamma 0.5", "--decay_gamma must be left out"),
+        ("--lr_schedule fixed_lr --end_lr_ratio 0.5", "--end_lr_ratio must be left out with .* fix"),
+        ("--warmup_steps 5", "--warmup_steps must be left out with --lr_schedule fixed_lr, which does"),
+        ("--lr_schedule Linear(2,1) --warmup_steps 5 --max_steps 9", "--warmup_steps must be left out"),
+        (
+            "--lr_schedule step_schedule --max_steps 9 --decay_steps 3 --decay_gamma 1 --end_lr_ratio 1",
+            "--end_lr_ratio must be left out with --lr_schedule step_schedule",
+        ),
         ("--steps_this_run 0", "--steps_this_run must be a whole number of at least 1, got 0"),
         ("--lr_schedule ScalarGroup(a=Linear(1,2))", "--lr_schedule must be a scheduled scalar"),
     ],
@@ -118,3 +127,12 @@ def test_a_stopped_run_goes_on_where_it_was() -> None:
     values += [float(second.update(step / 90)) for step in range(30, 90)]
     assert values == [float(whole.update(step / 90)) for step in range(90)]
     assert values[30] == pytest.approx((1 + math.cos(math.pi / 3)) / 2)
+
+
+def test_the_help_shows_the_defaults_of_the_script(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = ArgumentParser()
+    add_arguments(parser)
+    parser.set_defaults(learning_rate=0.125)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    assert "(default: 0.125)" in capsys.readouterr().out

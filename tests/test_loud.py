@@ -971,6 +971,50 @@ def test_a_schedule_whose_init_leaves_out_the_checks_is_named_at_its_first_use()
             use(Halved(4.0, complete=False))
 
 
+class Percent(Schedule):
+    """A user's schedule whose ``__init__`` takes other arguments than its fields."""
+
+    peak: float
+    part: float
+
+    def __init__(self, peak: float, *, percent: float) -> None:
+        vars(self).update(peak=peak, part=percent / 100)
+        self.__post_init__()
+
+    def value_at(self, progress: Any) -> Any:
+        return minimum(self.peak, self.peak * progress / self.part)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_a_schedule_with_an_init_of_its_own_is_copied_as_it_is(copied: Any) -> None:
+    scalar = Percent(1.0, percent=50.0).update(0.25)
+    for one in (scalar, Warmup(scalar, 0.0).update(0.25), 1 * scalar):
+        other = copied(one)
+        assert (float(one), float(other), other.progress) == (0.5, 0.5, 0.25)
+        assert float(other.update(1)) == 1.0
+    assert float(scalar) == 0.5
+
+
+def test_an_expression_without_a_value_names_the_cause_when_mlx_hides_it() -> None:
+    weight = Linear(1.0, 2.0)
+    inverse = 1 / weight
+    weight.hold(0.0)
+    with (
+        pytest.warns(RuntimeWarning, match="1 / Linear.* has no value .* division by zero"),
+        pytest.raises(ValueError, match="Cannot perform multiplication"),
+    ):
+        mx.ones((2,)) * inverse
+
+
+def test_bounds_that_are_infinite_are_none() -> None:
+    scalar = Linear(1.0, 2.0)
+    assert clip(scalar, -math.inf, math.inf) is scalar
+    assert repr(clip(scalar, 0.0, math.inf)) == "maximum(Linear(start=1.0, end=2.0), 0.0)"
+    for make in (lambda: scalar + math.inf, lambda: math.inf / scalar, lambda: scalar * math.nan):
+        with pytest.raises(ValueError, match="an operand must be a number in the range of floats"):
+            make()
+
+
 class Decaying(Schedule):
     """A user's schedule that uses a function of NumPy, which does not accept MLX arrays."""
 

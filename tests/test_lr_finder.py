@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten, tree_map
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from scalars import Horizon, Linear, OneCycle, attach, find_learning_rate
+from scalars import Horizon, Linear, OneCycle, Recorder, attach, find_learning_rate
 from scalars.tools.lr_finder import LearningRateTest
 
 from .helpers import MLX, Traced, assert_same
@@ -285,3 +285,26 @@ def test_bad_input(change: Any, error: type[Exception], message: str) -> None:
     }  # fmt: skip
     with pytest.raises(error, match=message):
         find_learning_rate(**{**good, **change})
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_group_of_an_attached_optimizer_tells_nobody(fails: bool) -> None:
+    x = mx.random.normal((32, 4))
+    model = nn.Linear(4, 1)
+    optimizer = optim.SGD(Linear(0.1, 0.0))
+    group = attach(optimizer, model, Horizon(20))
+    recorder = Recorder(group)
+
+    def loss(model: Any, x: mx.array) -> mx.array:
+        if fails:
+            raise RuntimeError("broken")
+        return mx.square(model(x) - x[:, :1]).mean()
+
+    if fails:
+        with pytest.raises(RuntimeError, match="broken"):
+            find_learning_rate(model, optimizer, loss, [x], start=1e-3, end=0.5, steps=5)
+    else:
+        find_learning_rate(model, optimizer, loss, [x], start=1e-3, end=0.5, steps=5)
+    assert (len(recorder), group.step) == (0, 0)
+    optimizer.update(model, {"weight": mx.zeros((1, 4)), "bias": mx.zeros((1,))})
+    assert recorder["step"] == [1]

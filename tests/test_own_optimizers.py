@@ -266,6 +266,55 @@ def test_an_optimizer_that_is_added_to_an_attached_one_is_left_alone(way: str) -
     assert changes(optimizer, update) == [(rate, 0.125) for rate in (1.0, 0.75, 0.5, 0.25)]
 
 
+class Momentum(optim.Optimizer):
+    """One with arrays on the left of its numbers, and with numbers in ``apply_gradients``."""
+
+    def __init__(self, rate: Any, beta: Any, factor: Any) -> None:
+        super().__init__()
+        self._maybe_schedule("learning_rate", rate)
+        self.beta, self.factor = beta, factor
+
+    def init_single(self, parameter: mx.array, state: Any) -> None:
+        state["m"] = mx.zeros_like(parameter)
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        scaled = {name: array * self.factor for name, array in gradients.items()}
+        return super().apply_gradients(scaled, parameters)
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
+        state["m"] = state["m"] * self.beta + gradient * (1 - self.beta)
+        return parameter - self.learning_rate.astype(gradient.dtype) * state["m"]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_one_with_arrays_on_the_left_keeps_the_dtype(
+    dtype: mx.Dtype, way: str, compiled: bool
+) -> None:
+    by_hand = Momentum(0.0, 0.0, 0.0)
+    ours = Momentum(Linear(0.5, 0.1), Linear(0.75, 0.875), Linear(1.0, 2.0))
+    update, weights = attached(ours, way), []
+    for optimizer in (by_hand, ours):
+        w = {"w": mx.arange(1.0, 5.0).astype(dtype)}
+        optimizer.init(w)
+        captured = [optimizer.state]
+        step: Any = optimizer.apply_gradients
+        if compiled and optimizer is ours:
+            step = mx.compile(step, inputs=captured, outputs=captured)
+        for i in range(STEPS):
+            progress = i / STEPS
+            by_hand.learning_rate = Linear(0.5, 0.1).at(progress)
+            by_hand.beta = Linear(0.75, 0.875).at(progress)
+            by_hand.factor = Linear(1.0, 2.0).at(progress)
+            update(progress)
+            w = step({"w": w["w"] * 0.5}, w)
+        weights.append(w["w"])
+    assert weights[1].dtype == dtype
+    bound = (1e-6 if dtype == mx.float32 else 2**-6) if compiled else 0
+    assert mx.abs(weights[0] - weights[1]).max().item() <= bound
+
+
 # Assigned rates ---------------------------------------------------------------------
 
 

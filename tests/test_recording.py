@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import math
+import os
+import pickle
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from scalars import (
     Horizon,
     Linear,
     Recorder,
+    ReduceOnPlateau,
     ScalarGroup,
     StepDecay,
     Warmup,
@@ -332,3 +337,94 @@ def test_log_has_the_value_of_a_scalar_that_was_held_by_itself() -> None:
         weights = optimizer.apply_gradients({"w": mx.ones(1)}, weights)
     assert recorder["learning_rate"][:4] == [1.0, 0.75, 0.125, 0.125]
     assert recorder["loss"] == [0.0, 1.0, 2.0, 3.0, None]
+
+
+def test_a_link_keeps_leading_to_its_file_and_a_file_keeps_its_permissions(tmp_path: Path) -> None:
+    recorder = one()
+    (tmp_path / "real.csv").write_text("old\n")
+    (tmp_path / "real.csv").chmod(0o600)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    recorder.to_csv(tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert "progress" in (tmp_path / "real.csv").read_text()
+    assert (tmp_path / "real.csv").stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {"real.csv", "link.csv"}
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    one().to_csv(pipe)
+    assert os.read(reader, 1000).startswith(b"step,progress")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    os.close(reader)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"needs a folder in which files can be made: .*run\.csv"):
+        one().to_csv(tmp_path / "missing" / "run.csv")
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_copy_of_a_recorder_records_the_copy_of_its_group(pickled: bool) -> None:
+    group = make()
+    recorder = Recorder(group)
+    group.update(0.25)
+    pair = group, recorder
+    own, copied = pickle.loads(pickle.dumps(pair)) if pickled else copy.deepcopy(pair)
+    own.update(0.5)
+    assert [row["progress"] for row in copied.rows] == [0.25, 0.5]
+    copied.stop()
+    own.update(0.75)
+    group.update(1.0)
+    assert [row["progress"] for row in copied.rows] == [0.25, 0.5]
+    assert [row["progress"] for row in recorder.rows] == [0.25, 1.0]
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_callback_that_changes_the_values(by_step: bool, first: bool) -> None:
+    """Records have what is used, whether they are subscribed before the change or after it."""
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    group = attach(optimizer, horizon=Horizon(10) if by_step else None)
+    seen: list[float] = []
+    before = Recorder(group) if by_step or first else Recorder()
+
+    def hold(progress: float, values: dict[str, float]) -> None:
+        seen.append(values["learning_rate"])
+        if values["learning_rate"] < 0.85:
+            group.hold(learning_rate=0.85)
+        values["learning_rate"] = math.nan  # the dict is the callback's own
+
+    group.subscribe(hold)
+    after = Recorder(group)
+    for step in range(4):
+        if not by_step:
+            group.update((step + 1) / 10)
+        optimizer.apply_gradients({"w": mx.array(1.0)}, {"w": mx.array(0.0)})
+    expected = [0.9, 0.85, 0.85, 0.85]
+    assert after["learning_rate"] == pytest.approx(expected)
+    assert seen == pytest.approx([0.9, 0.8, 0.85, 0.85])
+    if by_step:
+        assert before["learning_rate"] == pytest.approx(expected)
+
+
+def test_a_callback_that_observes_is_called_once_for_each_step() -> None:
+    plateau = ReduceOnPlateau(1.0, factor=0.5, patience=0)
+    optimizer = optim.SGD(plateau)
+    group = attach(optimizer, horizon=Horizon(10))
+    recorder = Recorder(group)
+    group.subscribe(lambda progress, values: group.observe(1.0))
+    for _ in range(4):
+        optimizer.apply_gradients({"w": mx.array(1.0)}, {"w": mx.array(0.0)})
+    assert plateau.memory["reductions"] == 3
+    assert recorder["learning_rate"] == [1.0, 0.5, 0.25, 0.125]
+
+
+def test_a_name_that_is_not_in_the_group() -> None:
+    group = ScalarGroup(lr=Linear(1.0, 0.0), wd=Linear(0.1, 0.0))
+    with pytest.raises(KeyError, match="'dropout' is none of the names in the group: lr, wd"):
+        group["dropout"]
+    assert "dropout" not in group
+    assert group.get("dropout") is None

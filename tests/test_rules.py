@@ -176,3 +176,11 @@ def test_ranges_hold_all_they_may_become() -> None:
         seen_values.append(float(greedy))
         assert 0 <= float(bob) <= 0.4
     assert (min(seen_values), max(seen_values)) == (0.01, 0.7)
+
+
+def test_new_bob_is_for_metrics_that_are_not_negative() -> None:
+    bob = NewBob(1.0)
+    bob.observe(0.0)
+    with pytest.raises(ValueError, match="metric of NewBob must be at least 0, got -1.0"):
+        bob.observe(-1.0)
+    assert bob.memory == {"previous": 0.0, "bad": 0, "reductions": 0}

@@ -254,7 +254,7 @@ class Attachment:
         before = self.counting.arrays()
 
         def make() -> Any:
-            twin = Twin(member, Numbers(self.kept, traced))
+            twin = Twin(member, Numbers(self.kept, traced, gradients))
             try:
                 return call(twin.optimizer)
             finally:

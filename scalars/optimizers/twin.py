@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
 from mlx.optimizers import Optimizer
+from mlx.utils import tree_flatten
 
 from ..functions import P
 from ..number.cell import Pair
 from ..number.scalar import Leaf, ScheduledScalar
 from .discover import Kept, rates, replaced
 
-WIDE = ("decay_rate", "beta")
-"""Prefixes of the attributes that optimizers raise to the power of the step, in float32.
+WIDE = re.compile(r"decay_rate|beta(s|_?\d)")
+"""The names of attributes that optimizers raise to the power of the step, in float32.
 
 In ``mx.power(beta, step)`` MLX converts a Python float to float32, as the step is an integer. A
 scalar has to do the same: in bfloat16, 0.999 would be rounded to 1.
@@ -66,11 +68,13 @@ class Numbers:
     Args:
         kept: What the optimizer and its members keep scalars in, by the ``id`` of each.
         traced: Whether a function that captures the values is being traced.
+        gradients: The gradients, whose dtype the numbers have outside of ``apply_single``.
     """
 
-    def __init__(self, kept: Mapping[int, Kept], traced: bool) -> None:
+    def __init__(self, kept: Mapping[int, Kept], traced: bool, gradients: Any) -> None:
         self.kept = kept
         self.traced = traced
+        self.dtype = _floating_dtype(gradients) if traced else mx.float32
         self._known: dict[int, float | Pair] = {}
         self.twins: dict[int, Twin] = {}
         """One twin for each optimizer in this update, even if it is held in two places."""
@@ -107,7 +111,7 @@ class Twin:
 
         given |= {n: replaced(own[n], twin_of, Optimizer) for n in kept.optimizers}
         if numbers.traced and scheduled:
-            given |= _handed(scheduled, numbers, mx.float32)
+            given |= _handed(scheduled, numbers, numbers.dtype)
             given["_handed"] = lambda dtype: _handed(scheduled, numbers, dtype)
             plain = in_trace(member._plain)
         else:
@@ -129,11 +133,18 @@ class Twin:
         )
 
 
+def _floating_dtype(gradients: Any) -> mx.Dtype:
+    """Return the floating dtype of gradients, or float32 if it is not a single one."""
+    dtypes = {array.dtype for array in dict(tree_flatten(gradients)).values()}
+    floating = {dtype for dtype in dtypes if mx.issubdtype(dtype, mx.floating)}
+    return floating.pop() if len(floating) == 1 else mx.float32
+
+
 def _handed(scheduled: dict[str, Any], numbers: Numbers, dtype: mx.Dtype) -> dict[str, Any]:
     """Return the scheduled attributes for a parameter of a dtype in a trace."""
     handed = {}
     for name, value in scheduled.items():
-        seen = mx.float32 if name.startswith(WIDE) else dtype
+        seen = mx.float32 if WIDE.fullmatch(name) else dtype
         handed[name] = replaced(value, lambda s, d=seen: Handed(s, numbers.of(s), d))  # type: ignore[misc]
     return handed
 

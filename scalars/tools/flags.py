@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from argparse import ArgumentParser, Namespace
+from collections.abc import Collection
 from typing import Any
 
 from .. import checks
@@ -35,6 +36,11 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+SHAPES = ("warmup_steps", "end_lr_ratio", "decay_steps", "decay_gamma")
+"""The flags of the shape of a schedule, which not every schedule uses."""
+CONSTANT = ("constant", "fixed_lr")
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the flags of a learning rate schedule to a parser.
 
@@ -61,7 +67,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         way_out = "Pass an argparse.ArgumentParser."
         checks.fail("parser", "an ArgumentParser", parser, way_out, wrong_type=True)
     for name, (kind, default, text) in FLAGS.items():
-        shown = "" if default is None else f" (default: {default})"
+        shown = "" if default is None else " (default: %(default)s)"
         parser.add_argument(f"--{name}", type=kind, default=default, help=text + shown)
 
 
@@ -74,7 +80,7 @@ def from_arguments(arguments: Namespace) -> ScheduledScalar:
       "polynomial_decay_schedule_with_warmup";
     - "step_schedule", which multiplies by ``--decay_gamma`` after every ``--decay_steps``;
     - a registered name;
-    - an expression for ``parse``, which needs no other flag.
+    - an expression for ``parse``, which takes no other flag.
 
     The progress is step / ``max_steps``, whatever ``--steps_this_run`` is, so that a run that
     was stopped continues its schedule.
@@ -83,7 +89,9 @@ def from_arguments(arguments: Namespace) -> ScheduledScalar:
         arguments: The result of ``parse_args`` of a parser with these flags.
 
     Raises:
-        ValueError: A flag is missing or out of its range, or the name is unknown.
+        ValueError: A flag is missing, out of its range, or given although the schedule does not
+            use it, or the name is unknown. ``--learning_rate`` has a default, and is not used by
+            an expression.
         TypeError: A flag is of the wrong type.
 
     Example:
@@ -99,11 +107,12 @@ def from_arguments(arguments: Namespace) -> ScheduledScalar:
     if values["steps_this_run"] is not None:
         checks.count("--steps_this_run", values["steps_this_run"])
     name = values["lr_schedule"]
+    _refuse_unused(name, values)
     if name in REGISTERED:
         return _registered(name, values)
     if not isinstance(name, str) or (name != STEP and name not in NAMES):
         return _expression(name)
-    if values["max_steps"] is None and name not in ("constant", "fixed_lr"):
+    if values["max_steps"] is None and name not in CONSTANT:
         checks.fail("--max_steps", f"given for {name}", None, "Pass the length of the run.")
     total = 1 if values["max_steps"] is None else checks.count("--max_steps", values["max_steps"])
     horizon = Horizon(total)
@@ -115,6 +124,21 @@ def from_arguments(arguments: Namespace) -> ScheduledScalar:
         options = {"decay_steps": _given(values, "decay_steps")}
     ratio = values["end_lr_ratio"]
     return from_name(name, values["learning_rate"], horizon, warmup, ratio, **options)
+
+
+def _refuse_unused(name: Any, values: dict[str, Any]) -> None:
+    """Raise ``ValueError`` if a flag of the shape was given that the schedule does not use."""
+    used: Collection[str] = ()
+    if name == STEP:
+        used = ("warmup_steps", "decay_steps", "decay_gamma")
+    elif name in REGISTERED:
+        used = inspect.signature(REGISTERED[name]).parameters
+    elif name in NAMES and name not in CONSTANT:
+        used = ("warmup_steps", "end_lr_ratio", *inspect.signature(NAMES[name]).parameters)
+    for flag in SHAPES:
+        if flag not in used and values[flag] != FLAGS[flag][1]:
+            rule = f"left out with --lr_schedule {name}, which does not use it"
+            checks.fail(f"--{flag}", rule, values[flag], "Remove it.")
 
 
 def _given(values: dict[str, Any], name: str) -> Any:
