@@ -159,7 +159,11 @@ def __getattr__(name: str) -> object:
     if name == "__all__" and sys._getframe(1).f_globals.get("__name__") != "pydoc":
         return _names()  # but not to help(), which would print the docstring of every name
     if name not in _LATER:
+        from difflib import get_close_matches
+
         message = f"module 'scalars' has no attribute {name!r}"
+        if close := get_close_matches(name, _names(), 1, 0.6):
+            message += f". Did you mean {close[0]!r}?"
         raise AttributeError(message, name=name, obj=sys.modules[__name__])
     from importlib import import_module
 

@@ -90,6 +90,12 @@ def finite(scalar: Any, progress: float, in_force: bool = False) -> float:
     return fail(f"{scalar!r} at progress {progress:.4g}", rule, got, way_out)
 
 
+def not_steps(name: str, value: Any, start: float, call: str) -> None:
+    """Warn if a value looks like a number of steps, as it is passed to schedules elsewhere."""
+    if type(value) is int and value >= 10 and 0 < abs(start) < 1:
+        words.warn(words.LIKE_STEPS.format(name=name, value=value, start=start, call=call))
+
+
 def bounded(rule: str, holds: Callable[[float], bool], way_out: str) -> Callable[..., float]:
     """Return a check of a finite real number in a range."""
 

@@ -42,6 +42,16 @@ UPDATED_IN_TRACE = """\
 it only while it is traced: call {call}() before the function, and capture the state of the \
 scalar. Call {call}() before a function whose gradient is taken, too."""
 
+ALWAYS_0 = """\
+{name} was updated {updates} times and is still at progress 0. The progress is a fraction, \
+step / total: step // total is 0 until the end. If each epoch has more updates than that and you \
+pass epoch / epochs, ignore this warning."""
+
+LIKE_STEPS = """\
+{name} is {value}, far above {start}. If it is meant as a number of steps: a schedule has no \
+length of its own. The loop sets its progress, lr.update(step / total), or Horizon(total) does. \
+The call is {call}."""
+
 STEPS = """\
 The progress is 2 or more: it must be the fraction of the run that is done, from 0 to 1, \
 and not a number of steps. Pass step / total_steps, or Horizon(total_steps).progress(step). \

@@ -8,8 +8,7 @@ import mlx.core as mx
 
 from .. import words
 from ..checks import shown
-from ..words import warn
-from .mlx_protocol import is_placeholder, is_tracing, split
+from .mlx_protocol import is_placeholder, split
 from .watch import Watch
 
 
@@ -128,8 +127,8 @@ class Cell:
             self.refresh()
         watch = self.watch
         watch.updates = count = watch.updates + 1
-        if not count & (count - 1) and progress is not None and is_tracing():  # rarely: it is slow
-            warn(words.UPDATED_IN_TRACE.format(call="update", name=shown(owner)))
+        if not count & (count - 1) and progress is not None:
+            watch.look(owner, progress)
         if changed and watch.traced_at is not None:
             watch.warn_if_frozen(owner)
 

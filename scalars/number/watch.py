@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import words
 from ..checks import shown
 from ..words import warn
@@ -19,6 +21,8 @@ class Watch:
     """An eager gradient reads the value again before this many updates; a compiled one does not."""
     GUARDED = 10
     """It takes so many times as long if other code compares the value, as a guard does."""
+    UPDATES_AT_0 = 256
+    """The number of updates after which the progress is expected to be above 0."""
     READS_EXAMINED = 64
     """The reads of which each is examined, as examining one takes longer than reading it."""
 
@@ -62,6 +66,13 @@ class Watch:
             self.traced_at = self.updates
         else:
             self._guarded = True
+
+    def look(self, owner: Any, progress: float) -> None:
+        """Warn of a likely mistake; called at the updates 1, 2, 4, 8 and so on, as it is slow."""
+        if is_tracing():
+            warn(words.UPDATED_IN_TRACE.format(call="update", name=shown(owner)))
+        if self.updates == self.UPDATES_AT_0 and progress == 0 and owner.changes:
+            warn(words.ALWAYS_0.format(name=shown(owner), updates=self.updates))
 
     def warn_if_frozen(self, owner: object) -> None:
         """Warn if many updates were made since the value was read in a trace."""

@@ -162,6 +162,11 @@ class CosineAnnealing(Schedule):
 
     monotone_pieces = True
 
+    def check_together(self) -> None:
+        """Warn if the end looks like a number of steps."""
+        call = "CosineAnnealing(start, end)"
+        checks.not_steps("end of CosineAnnealing", self.end, self.start, call)
+
     def value_at(self, progress: P) -> P:
         """Return end + (start - end) ((1 + cos(pi p)) / 2)^power."""
         fall = (1 + cos(math.pi * progress)) / 2

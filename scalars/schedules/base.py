@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import Field, FrozenInstanceError, dataclass, fields
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_type_hints
 
 from .. import checks
@@ -30,6 +31,23 @@ def field_checks(schedule: type[Schedule]) -> dict[str, tuple[Check, ...]]:
     own = type("Own", (), {"__annotations__": {f.name: f.type for f in schedule._fields()}})
     hints = get_type_hints(own, schedule.value_at.__globals__, include_extras=True)
     return {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+
+
+def _explaining(init: Callable[..., None], schedule: type[Schedule]) -> Callable[..., None]:
+    """Wrap an ``__init__``, so that the error of a wrong call says what to write."""
+
+    @wraps(init)
+    def explained(self: Any, *arguments: Any, **named: Any) -> None:
+        try:
+            init(self, *arguments, **named)
+        except TypeError as error:
+            if not str(error).startswith(f"{schedule.__qualname__}.__init__() "):
+                raise
+            from .peers import hint
+
+            raise TypeError(f"{error}. {hint(schedule, named)}") from None
+
+    return explained
 
 
 @dataclass_transform(eq_default=False, frozen_default=True)
@@ -68,6 +86,7 @@ class Schedule(Leaf):
         super().__init_subclass__()
         own = "__init__" in vars(cls)
         dataclass(eq=False, repr=False, match_args=False)(cls)
+        cls.__init__ = _explaining(cls.__init__, cls)  # type: ignore[method-assign]
         if own and not cls._fields():
             way_out = "Annotate them in the body of the class, as in start: Real, without __init__."
             rule = "declared as fields"

@@ -169,8 +169,8 @@ class Warmup(Schedule):
         warmup: float | None = None,
     ) -> None:
         if (fraction is None) == (warmup is None):
-            way_out = "Write Warmup(schedule, 0.1) or Warmup(schedule, warmup=0.1)."
             given = (fraction, warmup)
+            way_out = "Write Warmup(schedule, 0.1), or with steps horizon.fraction(steps=50)."
             checks.fail("fraction of Warmup", "given once", given, way_out, wrong_type=True)
         fraction = warmup if fraction is None else fraction
         vars(self).update(schedule=schedule, fraction=fraction, start=start, curve=curve)

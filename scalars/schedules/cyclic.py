@@ -215,6 +215,9 @@ class OneCycle(Schedule):
 
     def check_together(self) -> None:
         """Check that three phases fit into the run."""
+        if self.start is not None:
+            call = "OneCycle(peak, start, end)"
+            checks.not_steps("start of OneCycle", self.start, self.peak, call)
         if self.three_phase and self.warmup > 0.5:
             way_out = "Shorten it: the second phase is as long as the warm-up."
             checks.fail("warmup of OneCycle", "at most 0.5 in three phases", self.warmup, way_out)

@@ -79,6 +79,11 @@ class StepDecay(Schedule):
 
     monotone_pieces = True
 
+    def check_together(self) -> None:
+        """Warn if the factor looks like a number of steps."""
+        call = "StepDecay(start, factor, every)"
+        checks.not_steps("factor of StepDecay", self.factor, self.start, call)
+
     def value_at(self, progress: P) -> P:
         """Return start factor^floor(p / every)."""
         return self.start * self.factor ** reached(progress, self.every)  # type: ignore[no-any-return]
