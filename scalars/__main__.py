@@ -23,7 +23,7 @@ from .tools.config import from_config
 from .tools.files import read
 from .tools.lines import curves_of
 from .tools.lora.numbers import numbers_of
-from .tools.names import NAMES, from_name
+from .tools.names import NAMES, by_name
 from .tools.parsing import parse
 from .tools.peers import matching
 from .training.group import ScalarGroup
@@ -79,7 +79,8 @@ def _parser() -> ArgumentParser:
     show.add_argument("--csv", action="store_true", help="print the values at every step")
     show.add_argument("--log", action="store_true", help="use a logarithmic y axis")
     show.set_defaults(run=_show)
-    listed = commands.add_parser("list", help="list all schedules")
+    listed = commands.add_parser("list", help="list all schedules, or some")
+    listed.add_argument("names", nargs="*", metavar="NAME", help="the schedule to show")
     listed.set_defaults(run=_list)
     convert = commands.add_parser("convert", help="print the schedules in a config as expressions")
     convert.add_argument(
@@ -151,7 +152,7 @@ def _horizon(given: Namespace) -> Horizon | None:
 
 def _show(given: Namespace) -> None:
     horizon = _horizon(given)
-    with registry.known_too({name: _by_name(name, horizon) for name in NAMES}):
+    with registry.known_too(by_name(horizon, "--steps")):
         made, scalars = _made(given.expressions)
     if given.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -177,20 +178,6 @@ def _rows(horizon: Horizon | None) -> Iterable[tuple[float, float]]:
     return [(step, horizon.progress(step)) for step in range(horizon.total_steps)]
 
 
-def _by_name(name: str, horizon: Horizon | None) -> Callable[..., ScheduledScalar]:
-    """Return a factory for a schedule name of Hugging Face or SambaFlow."""
-
-    def make(
-        peak: float, warmup_steps: float = 0, end_ratio: float | None = None, **options: Any
-    ) -> ScheduledScalar:
-        if horizon is None and (warmup_steps or "decay_steps" in options):
-            way_out = "Pass the number of steps in the run."
-            checks.fail("--steps", f"given for {name} with a number of steps", None, way_out)
-        return from_name(name, peak, horizon or 1, warmup_steps, end_ratio, **options)
-
-    return make
-
-
 def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
     """Return the value of the last expression, and the scalars of all, by name."""
     made: Any = None
@@ -207,14 +194,20 @@ def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
     return made, scalars
 
 
-def _list(_: Namespace) -> None:
-    for name, schedule in {**registry.SCHEDULES, **registry.REGISTERED}.items():
+def _list(given: Namespace) -> None:
+    known = {**registry.SCHEDULES, **registry.REGISTERED}
+    if given.names:
+        with registry.known_too(by_name(None, "--steps")):
+            known = {name: registry.find(name, "") for name in given.names}
+    for name, schedule in known.items():
         call = registry.written(name, inspect.signature(schedule))
         print(textwrap.fill(call, 80, subsequent_indent=" " * (len(name) + 1)))
         first = (inspect.getdoc(schedule) or "").partition("\n")[0]
         written = f"{getattr(schedule, '__name__', name)}("  # the default docstring of a dataclass
         if first and not first.startswith(written):
             print(f"    {first.replace(' [1]', '').replace('``', '')}")
+    if given.names:
+        return
     print("\nNames of Hugging Face and SambaFlow: NAME(peak, warmup_steps=0, end_ratio=None)")
     indent = "    "
     names = ", ".join(NAMES)

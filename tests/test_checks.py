@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+import scalars
 from scalars import (
     Constant,
     CosineAnnealing,
@@ -627,3 +630,68 @@ def test_warmup_is_a_name_of_the_length_of_every_warm_up() -> None:
             Warmup(1.0, **arguments)
     with pytest.raises(ValueError, match="fraction of Warmup must be a fraction of the run"):
         Warmup(1.0, warmup=1.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CosineAnnealing(0.1, eta_min=0.0), "'eta_min' is called 'end' here. The call is Cos"),  # type: ignore[call-arg]
+        (lambda: CosineAnnealing(0.1, T_max=100), "'T_max' is not given to a schedule: call update"),  # type: ignore[call-arg]
+        (lambda: StepDecay(0.1, step_size=30, gamma=0.1), "'step_size' is called 'every' here, in fractions of the run, as Horizon.*'gamma' is called 'factor'"),  # type: ignore[call-arg]
+        (lambda: Warmup(0.1, warmup_steps=5), r"'warmup_steps' is called 'fraction' here, in fractions"),  # type: ignore[call-arg]
+        (lambda: OneCycle(max_lr=0.1, pct_start=0.3), "'max_lr' is called 'peak' here. 'pct_start' is called 'warmup'"),  # type: ignore[call-arg]
+        (lambda: Linear(0.1), r"missing 1 required .* 'end'. The call is Linear\(start, end\)"),  # type: ignore[call-arg]
+        (lambda: Linear(0.1, 0.2, 0.3), r"The call is Linear\(start, end\)"),  # type: ignore[call-arg]
+    ],
+)  # fmt: skip
+def test_a_wrong_call_says_what_to_write(make: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_the_names_of_other_libraries_lead_to_arguments_that_there_are() -> None:
+    from scalars.schedules.peers import CALLED
+
+    taken = {
+        parameter
+        for name in scalars._LATER
+        if isinstance(getattr(scalars, name), type) and issubclass(getattr(scalars, name), Schedule)
+        for parameter in inspect.signature(getattr(scalars, name)).parameters
+    }
+    assert {one for names in CALLED.values() for one in names} <= taken
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CosineAnnealing(0.1, 100),
+        lambda: StepDecay(0.1, 30, 0.1),
+        lambda: OneCycle(0.1, 1000),
+    ],
+)
+def test_a_number_of_steps_for_a_value_is_told(make: Any) -> None:
+    with pytest.warns(RuntimeWarning, match="far above 0.1. If it is meant as a number of steps"):
+        make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CosineAnnealing(0.1, 100.0), CosineAnnealing(16, 512), StepDecay(0.1, 2, 0.1), OneCycle(0.1)
+
+
+def test_a_progress_that_stays_0_is_told() -> None:
+    lr, constant = Linear(1.0, 0.0), Constant(1.0)
+    with pytest.warns(
+        RuntimeWarning, match="updated 256 times and is still at progress 0.*step //"
+    ):
+        for step in range(300):
+            lr.update(step // 300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other = Linear(1.0, 0.0)
+        for step in range(1000):
+            constant.update(0)
+            other.update(step // 100 / 10)
+
+
+def test_an_unknown_name_of_the_package() -> None:
+    with pytest.raises(AttributeError, match="'ReduceLROnPlateau'. Did you mean 'ReduceOnPlateau'"):
+        scalars.ReduceLROnPlateau  # noqa: B018

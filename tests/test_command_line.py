@@ -339,6 +339,7 @@ def test_convert_toml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 BAD: list[tuple[list[str], str]] = [
     ([], "the following arguments are required: COMMAND"),
     (["shw"], "invalid choice: 'shw'"),
+    (["list", "Wramup"], "got 'Wramup'. Did you mean Warmup?"),
     (["show", "Linear(1, 0)", "--epochs", "2"], "--steps must be given with --epochs"),
     (
         ["show", "cosine"],
@@ -542,3 +543,10 @@ def test_what_to_write_for_another_library(capsys: pytest.CaptureFixture[str]) -
     assert out == ""
     assert error.startswith("scalars: the words must be part of a library and of one of its calls")
     assert "Choose from the libraries PyTorch, optax, MLX" in error
+
+
+def test_some_of_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "Linear", "cosine", capsys=capsys) == (
+        "Linear(start, end)\n    Move from start to end along a straight line.\n"
+        "cosine(peak, warmup_steps=0, end_ratio=None, **options)\n"
+    )

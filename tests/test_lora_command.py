@@ -10,7 +10,9 @@ import mlx_lm.lora
 import pytest
 from mlx_lm.tuner import trainer
 
+from scalars import from_name
 from scalars.__main__ import main
+from scalars.tools.lora.numbers import numbers_of
 from scalars.tools.lora.parts import mlx_lm_parts
 
 from .lora_runs import SCHEDULED, SUMS, command, config_of
@@ -28,6 +30,9 @@ BAD: list[tuple[dict[str, Any], list[str], str]] = [
     ({}, ["--optimizer", "lion"], "argument --optimizer: invalid choice: 'lion'"),
     ({"optimizer_config": {"adam": {"weight_decay": "Linear(0, 1)"}}}, [], "optimizer_config.adam: "),
     ({"optimizer_config": {"adam": {"betas": ["Linear(0.9)", 0.9]}}}, [], "optimizer_config.adam.betas.0: Linear at col"),
+    ({"optimizer_config": {"adam": {"betas": ["Linear(0.9", "0.95)", 0.9]}}}, [], 'quote a text with commas: ["Linear(0.9, 0.95)", 0.999]'),
+    ({"max_seq_length": "Linear(64, 128)"}, [], "max_seq_length must be a number, got 'Linear(64, 128)'. Write a number. learning_rate, lr_schedule, the numbers in optimizer_config"),
+    ({}, ["--lr-schedule", "cosine(1e-3, warmup_steps=100)"], "lr_schedule: the fraction's steps must be from 0 to total_steps, 12"),
     ({"optimizer_config": {"adam": {"learning_rate": 1}}}, [], "optimizer_config.adam must be free of the learning rate"),
     ({"optimizer_config": {"adam": [1]}}, [], "optimizer_config.adam must be a mapping"),
     ({"lora_parameters": {"rank": 8, "dropout": "Linear(0, 2)", "scale": 20}}, [], "lora_parameters.dropout must be at least 0 and below 1 at every step, as at step 6, got 1.0"),
@@ -143,3 +148,13 @@ def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     ):
         assert part in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_names_with_numbers_of_steps_are_those_of_from_name() -> None:
+    config = {"iters": 40, "grad_accumulation_steps": 2}
+    optimizer = {"optimizer_config": {"adam": {"eps": "linear(1.0, warmup_steps=4)"}}}
+    made = numbers_of({**config, "lr_schedule": "0.5 * cosine(1e-3, warmup_steps=5)", **optimizer})
+    cosine, linear = from_name("cosine", 1e-3, 20, 5), from_name("linear", 1.0, 20, 4)
+    for step in range(21):
+        assert made.rate.at(step / 20) == 0.5 * cosine.at(step / 20)
+        assert made.optimizer["eps"].at(step / 20) == linear.at(step / 20)

@@ -26,6 +26,7 @@ from scalars import (
     Phases,
     PiecewiseConstant,
     Polynomial,
+    Recorder,
     ReduceOnPlateau,
     Repeat,
     Reversed,
@@ -300,25 +301,55 @@ def test_an_adaptive_scalar_as_it_would_go_on() -> None:
 @pytest.mark.parametrize("total", [7, 30, 97, 1000])
 @pytest.mark.parametrize("every", [1, 20])
 def test_recorded_jumps_are_gaps_and_steep_parts_are_not(total: int, every: int) -> None:
+    """At the first step after them; between rows more than a step apart, where they are."""
     steps = list(range(0, total + 1, every))
 
-    def begins(scalar: ScheduledScalar) -> list[int]:
-        rows = [(i, scalar.at(i / total), i / total) for i in steps]
+    def begins(scalar: ScheduledScalar) -> list[float]:
+        rows = [(i, scalar.at(i / total), i / total, i) for i in steps]
         return [line[0][0] for line in recorded(rows, scalar)]
 
     boundaries = [0.25, 0.5, 0.75, 1.0]
     first_after = [next((i for i in steps if i / total >= b - 1e-9), None) for b in boundaries]
-    found = [i for i in dict.fromkeys(first_after) if i is not None]
-    assert begins(StepDecay(1, 0.5, 0.25)) == [0, *found]
+    found: list[float] = [i for i in dict.fromkeys(first_after) if i is not None]
+    if every > 1:
+        found = [b * total for b in boundaries if b * total <= steps[-1]]
+    expected = pytest.approx([0, *found], abs=1e-5 * total)
+    assert begins(StepDecay(1, 0.5, 0.25)) == expected
     assert begins(Warmup(CosineAnnealing(1.0), 0.1)) == [0]
     assert begins(Linear(0.0, 1.0) ** 64) == [0]
 
 
+def test_between_rows_far_apart_the_formula_is_drawn_where_the_rows_follow_it() -> None:
+    scalar = Warmup(CosineAnnealing(1.0), 0.25)
+    rows = [(10 * step, scalar.at(step / 40), step / 40, step) for step in (0, 20, 40)]
+    (line,) = recorded(rows, scalar)
+    assert max(line) == (400, pytest.approx(0.0))
+    top = max(line, key=lambda point: point[1])
+    assert top == (pytest.approx(100), pytest.approx(1.0))
+    assert all(value == pytest.approx(scalar.at(x / 400), abs=1e-6) for x, value in line)
+    held = [(x, 0.5, progress, step) for x, _, progress, step in rows]
+    assert recorded(held, scalar) == [[(x, 0.5) for x, *_ in rows]]
+    assert recorded(rows) == [[(x, value) for x, value, *_ in rows]]
+
+
+@pytest.mark.parametrize(("every", "last"), [(1, None), (15, None), (7, 10)])
+def test_the_marks_of_a_record_are_at_the_steps_of_the_schedule(
+    every: int, last: int | None
+) -> None:
+    group = ScalarGroup(lr=Warmup(CosineAnnealing(1.0), 0.1))
+    recorder = Recorder(group, every=every, last=last)
+    for step in range(41):
+        group.update(step / 40)
+    panel = recorder.plot()
+    marks = [line.get_xdata()[0] for line in panel.get_lines() if line.get_linestyle() == ":"]
+    assert marks == pytest.approx([4.0])
+
+
 def test_a_recorded_metric_is_split_only_where_it_is_not_finite() -> None:
     loss = [(0, 100.0, 0.0), (1, 1.0, 0.1), (2, 1.0, 0.2), (3, 1.0, 0.3), (4, 9.0, 0.4)]
-    assert recorded(loss) == [[row[:2] for row in loss]]
+    assert recorded([(*row, row[0]) for row in loss]) == [[row[:2] for row in loss]]
     values = [1.0, None, 2.0, math.nan, 3.0, math.inf]
-    missing = [(i, value, i / 6) for i, value in enumerate(values)]
+    missing = [(i, value, i / 6, i) for i, value in enumerate(values)]
     assert recorded(missing) == [[(0, 1.0), (2, 2.0)], [(4, 3.0)]]
 
 

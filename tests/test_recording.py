@@ -428,3 +428,46 @@ def test_a_name_that_is_not_in_the_group() -> None:
         group["dropout"]
     assert "dropout" not in group
     assert group.get("dropout") is None
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_loss_of_a_step_beside_the_values_that_it_used(compiled: bool, every: int) -> None:
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    optimizer.init({"w": mx.array(0.0)})
+    group = attach(optimizer, horizon=Horizon(8))
+    recorder = Recorder(group, every=every)
+    captured = [optimizer.state]
+
+    def body(w: Any) -> Any:
+        return optimizer.apply_gradients({"w": mx.array(1.0)}, w)
+
+    step = mx.compile(body, inputs=captured, outputs=captured) if compiled else body
+    with pytest.raises(ValueError, match="log_done must be called after a step"):
+        recorder.log_done(loss=0.0)
+    for i in range(8):
+        used = -step({"w": mx.array(0.0)})["w"].item()
+        recorder.log_done(loss=10.0 - i, used=used)
+    rows = [row for row in recorder if "loss" in row]
+    assert [row["step"] for row in rows] == [*range(0, 8, every)]
+    for row in rows:
+        assert row["loss"] == 10.0 - row["step"]
+        assert row["learning_rate"] == row["used"] == 1 - row["progress"] == 1 - row["step"] / 8
+    assert [row["step"] for row in recorder] == sorted({row["step"] for row in recorder})
+    recorder.log(note=1.0)  # the row of the next step is another one
+    assert "note" not in rows[-1]
+
+
+def test_after_an_update_of_the_loop_log_done_is_log() -> None:
+    group = make()
+    recorders = Recorder(group), Recorder(group)
+    for i in range(3):
+        group.update(i / 3)
+        recorders[0].log(loss=float(i))
+        recorders[1].log_done(loss=float(i))
+    assert recorders[0].rows == recorders[1].rows
+
+
+def test_a_file_name_for_a_column() -> None:
+    with pytest.raises(ValueError, match=r"write recorder.plot\(\).figure.savefig\('run.png'\)"):
+        one().plot("run.png")

@@ -56,32 +56,77 @@ def curves_of(
     return curves, label
 
 
-def recorded(
-    rows: Iterable[tuple[Any, Any, float]], scalar: ScheduledScalar | None = None
-) -> list[Line]:
+Recorded = tuple[Any, Any, float, int]
+"""The x, the value, the progress and the step of a row; x and value may be ``None``."""
+
+
+def recorded(rows: Iterable[Recorded], scalar: ScheduledScalar | None = None) -> list[Line]:
     """Connect the points of recorded rows to lines.
 
-    The lines are split at values that are not finite, and where the scalar jumps.
+    The lines are split at values that are not finite, and where the scalar jumps. Between two
+    rows that are more than a step apart, and have the values of the scalar's formula, the formula
+    is drawn.
 
     Args:
-        rows: The x, the value and the progress of each row; x and value may be ``None``.
+        rows: The rows, in order.
         scalar: The scalar in the column, or ``None`` for a metric or an unknown scalar.
     """
-    jumps = [] if scalar is None else [line[0][0] for line in polylines(scalar)[1:]]
+    formula = [] if scalar is None else polylines(scalar)
     lines: list[Line] = []
-    last: float | None = None
-    for x, value, progress in rows:
+    last: Recorded | None = None
+    for row in rows:
+        x, value, *_ = row
         if x is None or value is None:
             continue
         if not math.isfinite(value):
             last = None
             continue
-        # A jump is found just after the boundary, at which the new value begins.
-        if last is None or any(last < jump - 2 * NEAR <= progress for jump in jumps):
+        between = [] if last is None else _between(last, row, formula, scalar)
+        if last is None:
             lines.append([])
+        else:
+            lines[-1] += between[0] if between else []
+            lines += between[1:]
         lines[-1].append((x, value))
-        last = progress
+        last = row
     return lines
+
+
+def _between(
+    last: Recorded, row: Recorded, formula: Sequence[Line], scalar: ScheduledScalar | None
+) -> list[Line]:
+    """Return the points between two rows, in more than one line if the scalar jumps there."""
+    (x, value, begin, step), (x_end, value_end, end, step_end) = last, row
+    if scalar is None or not begin < end:
+        return []
+    follows = step_end > step + 1 and all(
+        math.isclose(v, scalar.at(p), rel_tol=1e-6, abs_tol=1e-12)
+        for v, p in ((value, begin), (value_end, end))
+    )
+    lines: list[Line] = []
+    for line in formula:
+        # A jump is found just after the boundary, at which the new value begins.
+        if not lines or begin < line[0][0] - 2 * NEAR <= end:
+            lines.append([])
+        inside = [point for point in line if begin < point[0] < end] if follows else []
+        scale = (x_end - x) / (end - begin)
+        lines[-1] += [(x + scale * (at - begin), v) for at, v in inside]
+    return lines
+
+
+def place_of(progress: float, rows: Iterable[Recorded]) -> float | None:
+    """Return the x at a progress, or ``None`` if the rows do not pass it."""
+    before: tuple[float, float] | None = None
+    for x, _, at, _ in rows:
+        if x is None:
+            continue
+        if at >= progress - 1e-9:
+            if before is None:
+                return None
+            share = (progress - before[1]) / (at - before[1])
+            return float(before[0] + share * (x - before[0]))
+        before = x, at
+    return None
 
 
 def above_0(lines: Iterable[Line]) -> list[Line]:

@@ -197,3 +197,25 @@ def from_name(
         way_out = "Use 'constant_with_warmup', or a schedule that ends elsewhere."
         checks.fail("warmup_steps and end_ratio", f"left out for {name!r}", warmup_steps, way_out)
     return make(_Run(peak, horizon, warmup_steps, end), **options)
+
+
+def by_name(horizon: Horizon | None, missing: str) -> dict[str, Callable[..., Schedule]]:
+    """Return factories for texts such as ``cosine(3e-4, warmup_steps=100)``, by name.
+
+    Args:
+        horizon: The run, or ``None`` if its length is not known.
+        missing: What gives the length of the run, for an error.
+    """
+    return {name: _factory(name, horizon, missing) for name in NAMES}
+
+
+def _factory(name: str, horizon: Horizon | None, missing: str) -> Callable[..., Schedule]:
+    def make(
+        peak: float, warmup_steps: float = 0, end_ratio: float | None = None, **options: Any
+    ) -> Schedule:
+        if horizon is None and (warmup_steps or "decay_steps" in options):
+            way_out = "Pass the number of steps in the run."
+            checks.fail(missing, f"given for {name} with a number of steps", None, way_out)
+        return from_name(name, peak, horizon or 1, warmup_steps, end_ratio, **options)
+
+    return make

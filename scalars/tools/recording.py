@@ -34,8 +34,8 @@ class Recorder:
     If the step of an optimizer drives the group, "step" is the number of steps done, and a row
     has the values of the next step. A row is added after each optimizer update outside a
     compiled function, and by ``log`` if the current step has no row. So ``log`` before
-    ``optimizer.update`` adds a loss to the values of the same step, and ``log`` after it to
-    those of the next. If ``observe`` or ``hold`` of the group, or ``attach`` with another
+    ``optimizer.update`` adds a loss to the values of the same step, as ``log_done`` does after it,
+    also after a compiled step. If ``observe`` or ``hold`` of the group, or ``attach`` with another
     horizon, changes the values of the next step, its row changes too. ``log`` updates the row
     after any other change.
 
@@ -112,10 +112,7 @@ class Recorder:
                 scalar in the group.
             TypeError: A value is not a real number.
         """
-        numbers = {name: _number(name, value) for name, value in values.items()}
-        if taken := [name for name in numbers if name in (self._group or ())]:
-            way_out = "Choose another name, as the scalar is recorded under this one."
-            checks.fail("a name given to log", "no name of the group", taken[0], way_out)
+        numbers = self._checked(values)
         reached = self._reached()
         if self._group is not None and reached is not None:  # the values may have changed
             self(self._group.progress, self._group.snapshot())
@@ -124,6 +121,66 @@ class Recorder:
             checks.fail("log", "called after an update", values, way_out)
         if self._row is not None:
             self._row.update(numbers)
+
+    def _checked(self, values: Mapping[str, Any]) -> Row:
+        """Check values that are to be logged."""
+        numbers = {name: _number(name, value) for name, value in values.items()}
+        if taken := [name for name in numbers if name in (self._group or ())]:
+            way_out = "Choose another name, as the scalar is recorded under this one."
+            checks.fail("a name given to log", "no name of the group", taken[0], way_out)
+        return numbers
+
+    def log_done(self, **values: checks.Measured) -> None:
+        """Add values, such as the loss, to the row of the step that was made last.
+
+        In a loop that calls ``group.update`` before each step, this is ``log``. If the step of an
+        optimizer drives the group, the group already has the values of the next step after
+        ``optimizer.update``, or after a compiled step. The row of the step before then has, or
+        gets, the values that this step used, by the formulas of the scalars.
+
+        Args:
+            values: Numbers by name, such as ``loss=loss.item()``.
+
+        Raises:
+            ValueError: No step was made yet, or a name is "step", "progress" or the name of a
+                scalar in the group.
+            TypeError: A value is not a real number.
+
+        Example:
+            >>> from scalars import Linear, Recorder, ScalarGroup
+            >>> group = ScalarGroup(lr=Linear(1.0, 0.0))
+            >>> recorder = Recorder(group)
+            >>> for step in range(2):  # or, with a horizon, without group.update
+            ...     _ = group.update(step / 2)
+            ...     recorder.log_done(loss=3.0 - step)  # the loss of the step
+            >>> recorder["lr"], recorder["loss"]
+            ([1.0, 0.5], [3.0, 2.0])
+        """
+        if self._group is None or (reached := self._reached()) is None:
+            self.log(**values)
+            return
+        numbers = self._checked(values)
+        if not reached:
+            way_out = "Call optimizer.update(model, gradients) first."
+            checks.fail("log_done", "called after a step", values, way_out)
+        if (step := reached - 1) % self.every == 0:
+            self._row_of(step, self._group).update(numbers)
+
+    def _row_of(self, step: int, group: ScalarGroup) -> Row:
+        """Return the row of a step, which is made if it is not there."""
+        after = [row for row in reversed(self._rows) if row["step"] >= step]
+        if after and after[-1]["step"] == step:
+            return after[-1]
+        horizon: Any = group.horizon
+        progress = horizon.progress(step)
+        at = min(progress, 1.0)
+        values = {name: float(scalar.in_force(at)) for name, scalar in group.items()}
+        row = {"step": step, "progress": progress, **values}
+        for _ in after:
+            self._rows.pop()
+        self._rows.extend([row, *reversed(after)])
+        self._step = max(self._step, step + 1)
+        return row
 
     def new_row(self) -> None:
         """Put the next values into a new row, even if the current step has one."""
@@ -290,31 +347,28 @@ class Recorder:
             >>> [panel.get_title("left") for panel in recorder.plot().figure.axes]
             ['lr', 'loss']
         """
-        from .lines import Curve, marks_of, recorded
+        from .lines import Curve, marks_of, place_of, recorded
         from .plotting import draw
 
         if not self._rows:
             checks.fail("Recorder", "given an update before plot", self.rows, "Call update first.")
+        for name in names:
+            if str(name).endswith((".png", ".pdf", ".svg", ".jpg")):
+                way_out = f"To save the picture, write recorder.plot().figure.savefig({name!r})."
+                checks.fail("a name given to plot", "the name of a column", name, way_out)
         chosen = names or [name for name in self._names() if name not in ("step", "progress")]
+        for name in (x, *chosen):
+            self[name]  # raises if there is no such column
         curves = {}
         scalars: Mapping[str, Any] = {} if self._group is None else self._group
         for name in chosen:
             scalar = scalars.get(name)
-            rows = zip(self[x], self[name], self["progress"], strict=True)
-            lines = recorded(rows, scalar)
+            rows = [(row.get(x), row.get(name), row["progress"], row["step"]) for row in self._rows]
             marks = () if scalar is None else marks_of(scalar)
-            passed = [(row[x], text) for at, text in marks if (row := self._first_after(at))]
-            curves[name] = Curve(lines, passed)
+            places = [(place_of(at, rows), text) for at, text in marks]
+            passed = [(place, text) for place, text in places if place is not None]
+            curves[name] = Curve(recorded(rows, scalar), passed)
         return draw(curves, x, ax, log, panels)
-
-    def _first_after(self, progress: float) -> Row | None:
-        """Return the first row at a progress, unless the record begins after it."""
-        before = False
-        for row in self._rows:
-            if row["progress"] >= progress - 1e-9:
-                return row if before else None
-            before = True
-        return None
 
 
 def of_rank(path: str | Path) -> Path:

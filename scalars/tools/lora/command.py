@@ -41,6 +41,10 @@ example:
       --record run.csv
   To continue a run that was stopped, repeat the command with --resume.
 """
+SCHEDULED = (
+    "learning_rate, lr_schedule, the numbers in optimizer_config, and dropout and scale in "
+    "lora_parameters may be schedules."
+)
 KNOWN = {
     "chat_feature", "completion_feature", "hf_dataset", "prompt_feature", "record", "resume",
     "text_feature",
@@ -157,6 +161,11 @@ def _numbers(lora: Any, config: dict[str, Any]) -> Numbers:
     """Make the numbers of a run, and check that the optimizer accepts them."""
     for name in ("batch_size", "iters", "save_every", "steps_per_eval", "steps_per_report"):
         checks.count(name, config[name])
+    for name, default in lora.CONFIG_DEFAULTS.items():
+        number = isinstance(default, (int, float)) and not isinstance(default, bool)
+        if number and name != "learning_rate" and isinstance(config[name], str):
+            way_out = f"Write a number. {SCHEDULED}"
+            checks.fail(name, "a number", config[name], way_out, wrong_type=True)
     checks.one_of("fine_tune_type", config["fine_tune_type"], ("lora", "dora", "full"))
     name = str(config["optimizer"]).lower()
     names = [*lora.CONFIG_DEFAULTS["optimizer_config"], *SCHEDULE_FREE]

@@ -12,7 +12,10 @@ from ...optimizers.discover import within
 from ...training.horizon import Horizon
 from ..config import from_config
 from ..mlx_lm import horizon_of
+from ..names import by_name
+from ..registry import known_too
 
+QUOTES = 'In a list of YAML, quote a text with commas: ["Linear(0.9, 0.95)", 0.999].'
 IN_LAYERS = ("dropout", "scale")
 """The LoRA parameters that the layers use at every step."""
 
@@ -112,9 +115,12 @@ def _made(name: str, value: Any, horizon: Horizon | None) -> Any:
 def _scalar(name: str, value: Any, horizon: Horizon | None) -> ScheduledScalar:
     """Make a scalar from a number, a text or a mapping."""
     try:
-        made = from_config(value, horizon)
+        with known_too(by_name(horizon, "iters")):
+            made = from_config(value, horizon)
     except (ValueError, TypeError) as error:
-        raise type(error)(f"{name}: {error}") from error
+        in_list = name.rpartition(".")[2].isdigit() and isinstance(value, str)
+        hint = f" {QUOTES}" if in_list and value.count("(") != value.count(")") else ""
+        raise type(error)(f"{name}: {error}{hint}") from error
     if not isinstance(made, ScheduledScalar):
         checks.fail(
             name, "a number or one schedule", made, "Write a text such as 'Linear(0.1, 0.0)'."

@@ -42,15 +42,15 @@ def write_record(recorder: Recorder, group: ScalarGroup, path: Path, picture: bo
     (recorder.to_csv if path.suffix == ".csv" else recorder.to_jsonl)(path)
     if not picture:
         return
+    drawn = path.with_suffix(".png")
     try:
-        from matplotlib.figure import Figure
+        from matplotlib import pyplot
     except ImportError:
-        print(f"{path.with_suffix('.png')} needs matplotlib: pip install 'mlx-scalars[plot]'")
+        print(f"Saved {path}. {drawn} needs matplotlib: pip install 'mlx-scalars[plot]'")
         return
     names = list(dict.fromkeys(name for row in recorder for name in row))
     panels = [*[name for name in names if name.endswith("_loss")], *group]
-    figure = Figure(figsize=(7, 1.8 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), sharex=True, squeeze=False).flat
-    for name, ax in zip(panels, axes, strict=True):
-        recorder.plot(name, x="iteration", ax=ax)
-    figure.savefig(path.with_suffix(".png"), dpi=150)
+    figure: Any = recorder.plot(*panels, x="iteration").figure
+    figure.savefig(drawn, dpi=150)
+    pyplot.close(figure)
+    print(f"Saved {path} and {drawn}")
