@@ -21,25 +21,26 @@ from scalars.tools.peers import rows
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PROSE = " ".join(README.split())
+GUIDE = (ROOT / "examples" / "guide.md").read_text()
+PROSE = " ".join(f"{README} {GUIDE}".split())
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_readme_code_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def printed_by(text: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Run the code blocks of a page one after another, and return what each prints."""
     names: dict[str, Any] = {}
     printed = []
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)
+    for block in blocks("python", text):
+        exec(compile(block, "a page", "exec"), names)
         printed.append(capsys.readouterr().out)
-    first, anywhere, attached, driven, resumed, logged, metrics, held, captured, own, text, free = (
-        printed
-    )
+    return printed
+
+
+def test_readme_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    first, anywhere, attached, driven, logged, captured, own = printed_by(README, capsys)
     # The warm-up ends at step 10 of 100; the cosine is 0.1 to 0.001 over the other 90.
     by_hand = [0.001 + 0.099 * (1 + math.cos(math.pi * (s - 10) / 90)) / 2 for s in (25, 50, 75)]
     rates = [float(rate) for rate in re.findall(r"learning rate (\S+),", first)]
@@ -53,24 +54,49 @@ def test_readme_code_runs(
     assert "'weight_decay': '0.011', 'layers.1.p': '0.3', 'aux': '0.00099'" in attached
     # The warm-up to 3e-4 takes 50 steps: 6e-6 each.
     assert driven.splitlines()[-1] == "3 steps done, next learning rate 1.8e-05"
-    assert resumed == "3 {'learning_rate': {'progress': 0.003}}\n"
     row = ast.literal_eval(logged)
     rate = 0.1 * (1 + math.cos(math.pi * 0.75)) / 2
     expected = {"step": 3, "progress": 0.75, "learning_rate": rate, "weight_decay": 0.025}
     assert row == pytest.approx({**expected, "loss": 0.25})
+    assert captured.replace("array", "").replace(", dtype=float32", "") == "(0)\n(1)\n(2)\n"
+    assert own == "0.055 0.025 Quadratic(start=0.1)\n"
+
+
+def test_guide_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    resumed, metrics, held, text, free = printed_by(GUIDE, capsys)
+    assert resumed == "3 {'learning_rate': {'progress': 0.003}}\n"
     # The loss reaches 0.2 in epoch 8: reduced after 3 epochs, stopped after 5.
     assert metrics == "stopped after epoch 13, best epoch 8, learning rate 0.0005\n"
     assert held == ""
-    assert captured.replace("array", "").replace(", dtype=float32", "") == "(0)\n(1)\n(2)\n"
-    assert own == "0.055 0.025 Quadratic(start=0.1)\n"
     assert ast.literal_eval(text)["schedule"] == {"name": "CosineAnnealing", "start": 0.001}
     assert free == "True\n"
 
 
+def test_what_is_said_of_layers_in_half_precision() -> None:
+    p = Linear(0.001, 0.001)
+    assert (1 - p.astype(mx.bfloat16)).array.item() == 1.0
+    assert (1 - p.astype(mx.float32)).array.item() == pytest.approx(0.999)
+    assert mx.stack([p.array, 1 - p.array]).tolist() == pytest.approx([0.001, 0.999])
+    with pytest.raises(ValueError, match="Invalid type"):
+        mx.array([p, 1 - p])
+
+
 def test_readme_is_short_and_its_files_exist() -> None:
-    assert len(README.splitlines()) <= 400
-    for path in re.findall(r"`(examples/\S+?)`", README):
-        assert (ROOT / path).exists()
+    assert len(README.splitlines()) <= 310
+    for path in re.findall(r"`((?:examples|\.github)/\S+?)`", README + GUIDE):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", [README, GUIDE])
+def test_links_within_a_page_lead_to_its_headings(page: str) -> None:
+    headings = [heading.lower() for heading in re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)]
+    anchors = {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(#(.*?)\)", page)
+    assert links
+    assert set(links) <= anchors
 
 
 def test_readme_counts_the_rows_of_the_table() -> None:
@@ -323,7 +349,7 @@ def test_digits() -> None:
 
 
 def test_what_mlx_says_of_what_it_cannot_take() -> None:
-    """The section "How it can go wrong" quotes both messages."""
+    """The guide quotes both messages."""
     x = mx.array([[1.0, 2.0]])
     scalar = Linear(1e-5, 1e-2)
     norm = mx.compile(lambda x: mx.fast.rms_norm(x, None, scalar), inputs=[scalar.state])

@@ -205,7 +205,7 @@ class WarmupStableDecay(Schedule):
         k + (e - k)\, g\left(\frac{p - 1 + d}{d}\right) \quad p \ge 1 - d
 
     The value is ``start`` at progress 0, ``peak`` from the end of the warm-up to the
-    beginning of the decay, and ``end`` at 1 and after it.
+    beginning of the decay, and ``end`` at 1 and after it, unless the decay has length 0.
 
     Args:
         peak: The value between warm-up and decay.

@@ -174,8 +174,9 @@ class OneCycle(Schedule):
 
     along ``curve``. With three phases, the value moves :math:`s \to k`, then :math:`k \to s`
     in the same time, then :math:`s \to e` over the rest. It is ``start`` at progress 0,
-    ``peak`` exactly at the end of the warm-up, and ``end`` at 1 and after it. For a momentum,
-    which falls and rises again, pass a ``start`` above ``peak``.
+    ``peak`` exactly at the end of the warm-up, and ``end`` at 1 and after it, unless the last
+    phase has length 0. For a momentum, which falls and rises again, pass a ``start`` above
+    ``peak``.
 
     Args:
         peak: The value k at the end of the warm-up.

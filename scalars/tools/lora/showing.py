@@ -43,14 +43,14 @@ def write_record(recorder: Recorder, group: ScalarGroup, path: Path, picture: bo
     if not picture:
         return
     drawn = path.with_suffix(".png")
+    names = list(dict.fromkeys(name for row in recorder for name in row))
+    panels = [*[name for name in names if name.endswith("_loss")], *group]
     try:
+        figure: Any = recorder.plot(*panels, x="iteration").figure
         from matplotlib import pyplot
     except ImportError:
         print(f"Saved {path}. {drawn} needs matplotlib: pip install 'mlx-scalars[plot]'")
         return
-    names = list(dict.fromkeys(name for row in recorder for name in row))
-    panels = [*[name for name in names if name.endswith("_loss")], *group]
-    figure: Any = recorder.plot(*panels, x="iteration").figure
     figure.savefig(drawn, dpi=150)
     pyplot.close(figure)
     print(f"Saved {path} and {drawn}")
