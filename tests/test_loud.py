@@ -995,6 +995,7 @@ def test_a_schedule_with_an_init_of_its_own_is_copied_as_it_is(copied: Any) -> N
     assert float(scalar) == 0.5
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python 3.13
 def test_an_expression_without_a_value_names_the_cause_when_mlx_hides_it() -> None:
     weight = Linear(1.0, 2.0)
     inverse = 1 / weight

@@ -230,6 +230,7 @@ def test_a_rate_that_is_held_stays_in_its_range(rate: float, horizon: Horizon | 
 # Functions that do not capture them -------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python 3.13
 @pytest.mark.parametrize("horizon", [None, Horizon(40)])
 @pytest.mark.parametrize("make", [Divided, lambda number: nn.Sequential(nn.Linear(5, 5), number)])
 def test_a_compiled_function_that_captures_the_model_alone_is_refused(
