@@ -28,8 +28,8 @@ call attach(optimizer, horizon=Horizon(total)), after which it follows the optim
 you update only once per epoch, call update(0) before the first step."""
 
 NO_ARRAY = """\
-{name} has no value that MLX could compute with, and MLX may raise an error that does not tell \
-why. The cause is: {error}"""
+{name} has no value that MLX could compute with. MLX may then report an unrelated error. The cause \
+is: {error}"""
 
 NO_FLOAT = """\
 {name} has no float value while mx.compile traces a function that captures its state: \

@@ -513,7 +513,7 @@ def test_in_a_mixed_model_it_is_the_dtype_of_the_module_that_holds_the_scalar() 
     optimizer = optim.SGD(0.1)
     attach(optimizer, model)
     assert half.temperature.dtype == mx.bfloat16
-    assert full.temperature is own  # the user's own view stays
+    assert full.temperature.dtype == mx.float16  # as the user has chosen
     assert model.layers[2]._p_1.dtype == mx.float32
     full.temperature = 2.0  # a value that was assigned since stays
     half.temperature = temperature

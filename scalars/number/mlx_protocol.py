@@ -6,6 +6,7 @@ depends on this is in this file:
 
 - ``ProtocolArray``: the array that ``__mlx_array__`` returns.
 - ``schedule_assigned``: a scalar that is assigned to ``optimizer.learning_rate``.
+- ``dtype_of_input``: the dtype in which a dropout layer computes.
 - ``is_placeholder``, ``are_placeholders``, ``is_tracing``: whether Python only builds a graph.
 - ``weak_dtype``: the dtype of a Python float in an operation with an array.
 - ``split``: a double as the sum of two float32 numbers, which every device supports.
@@ -15,11 +16,12 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Container, Sequence
-from types import CodeType, FrameType
+from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -45,13 +47,20 @@ def schedule_assigned(scalar: Any, frame: FrameType) -> None:
     MLX converts what is assigned there to an array once, and calls only what it was constructed
     with at each step. ``frame`` is the code that converts the scalar.
     """
-    if frame.f_globals.get("__name__", "").partition(".")[0] == "mlx":
+    if frame.f_code.co_name == "learning_rate" and _package_of(frame) == "mlx":
         frame.f_locals["self"]._schedulers["learning_rate"] = scalar
 
 
-def dtype_of_input(calls: Container[CodeType]) -> mx.Dtype | None:
-    """Return the floating dtype of ``x`` in the code that called the package, if in ``calls``."""
-    x = None if (frame := _caller()).f_code not in calls else frame.f_locals.get("x")
+DROPOUTS = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
+KEEPING = "_p_1"
+"""The attribute in which these layers keep 1 - p."""
+_CALLS = {layer.__call__.__code__ for layer in DROPOUTS}
+
+
+def dtype_of_input() -> mx.Dtype | None:
+    """Return the floating dtype of the input of the dropout layer that is asking, if one is."""
+    frame = _caller()
+    x = frame.f_locals.get("x") if frame.f_code in _CALLS else None
     return x.dtype if isinstance(x, mx.array) and mx.issubdtype(x.dtype, mx.floating) else None
 
 
@@ -132,12 +141,15 @@ def are_placeholders(arrays: Sequence[mx.array]) -> bool:
     device, and would cut an array out of the graph of a gradient. It takes some microseconds. In
     the backward pass of a checkpointed function the answer is unknown, and ``False``.
     """
+    if not is_tracing():
+        return False
     probe = _get_probe()
-    # MLX looks at all arrays before it evaluates one, and names the first that it cannot. The two
-    # last ones fail differently in a trace. If both are reached, nothing before them fails.
+    # MLX looks at all arrays before it evaluates one, and reports the first that it cannot
+    # evaluate. Append one of two sentinels that fail with different errors in a trace: if both are
+    # reported, no array before them is a placeholder.
     last = ((probe.lost, RuntimeError), (probe.tracer, ValueError))
     if not all(isinstance(_refused(one), error) for one, error in last):
-        return False  # nothing is being traced
+        return False  # it is the backward pass of a checkpointed function
     return not all(isinstance(_refused(*arrays, one), error) for one, error in last)
 
 
@@ -152,16 +164,20 @@ def _refused(*arrays: mx.array) -> Exception | None:
 
 def asked_by_mlx() -> bool:
     """Return whether the code that called the package is MLX's own."""
-    name: str = _caller().f_globals.get("__name__", "")
-    return name.partition(".")[0] == "mlx"
+    return _package_of(_caller()) == "mlx"
 
 
 def _caller() -> FrameType:
     """Return the frame of the code that called the package."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(PACKAGE):
+    while frame.f_back is not None and _package_of(frame) == PACKAGE:
         frame = frame.f_back
     return frame
+
+
+def _package_of(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
 
 
 def weak_dtype(array: mx.array) -> mx.Dtype:

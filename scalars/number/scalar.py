@@ -400,11 +400,11 @@ class ScheduledScalar(Conversions):
     @property
     def __mlx_array__(self) -> mx.array:
         """The current value for MLX, which does not modify it: one array for each value."""
-        if (asking := _getframe(1)).f_code.co_name == "learning_rate":
+        if (asking := _getframe(1)).f_code.co_name == "learning_rate":  # checked here to be fast
             mlx_protocol.schedule_assigned(self, asking)
         try:
             value, (known, last) = self._read(), self._last
-        except (ArithmeticError, TypeError, ValueError) as error:
+        except Exception as error:
             words.warn(words.NO_ARRAY.format(name=checks.shown(self), error=error))
             raise
         if isinstance(value, Pair):

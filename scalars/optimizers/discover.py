@@ -13,6 +13,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
 from .. import checks
+from ..number.mlx_protocol import KEEPING
 from ..number.scalar import Expression, ScheduledScalar
 from ..training.group import Grouped, ScalarGroup
 from . import words
@@ -152,7 +153,7 @@ def in_model(model: nn.Module | None, only_training: bool = False) -> Found:
         for name, value in {**vars(module), **module}.items():
             for found, scalar in within(prefix + name.strip("_"), value):
                 scalar, shown = viewed(scalar), found
-                if name == "_p_1" and (rate := _of_dropout(scalar)) is not None:
+                if name == KEEPING and (rate := _of_dropout(scalar)) is not None:
                     scalar, shown = rate, f"{prefix}p"
                 if len(scalar.leaves) == 1:
                     yield shown, scalar

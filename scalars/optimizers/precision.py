@@ -11,17 +11,13 @@ import mlx.nn as nn
 
 from .. import checks
 from ..number.cell import Pair
-from ..number.mlx_protocol import are_placeholders, dtype_of_input
-from ..number.operations import VIEWS, Operation
-from ..number.scalar import Expression, ScheduledScalar
+from ..number.mlx_protocol import DROPOUTS, KEEPING, are_placeholders, dtype_of_input
+from ..number.scalar import Leaf, ScheduledScalar
 from ..training.horizon import Horizon
+from ..words import warn
 from . import words
 from .discover import record, replaced, viewed, within
-
-KEEPING = "_p_1"
-"""The attribute in which the dropout layers of MLX keep 1 - p."""
-DROPOUTS = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
-CALLS = {dropout.__call__.__code__ for dropout in DROPOUTS}
+from .stand_in import StandIn
 
 
 def dropout_rates(model: nn.Module) -> Iterator[tuple[str, ScheduledScalar]]:
@@ -51,8 +47,8 @@ def check_rates(model: nn.Module, horizon: Horizon | None) -> None:
 class FloatingDtype:
     """The floating dtype of a module's parameters, if there is just one.
 
-    It is looked for again when a small one of these parameters has another dtype, as after
-    ``model.set_dtype``.
+    It is determined again when the smallest of these parameters has changed its dtype, as after
+    ``model.set_dtype``, or is not there any more.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -60,72 +56,79 @@ class FloatingDtype:
         self._look()
 
     def _look(self) -> None:
-        places = sorted(_floating(self._module), key=lambda place: int(place[0][place[1]].size))
-        dtypes = {container[key].dtype for container, key in places}
+        found = sorted(_floating(self._module), key=lambda one: int(one[1].size))
+        dtypes = {array.dtype for _, array in found}
         self._dtype = dtypes.pop() if len(dtypes) == 1 else None
-        self._place = places[0] if places else None
+        self._path: tuple[Any, ...] = found[0][0] if found else ()
         self._seen: mx.array | None = None
+
+    def _smallest(self) -> mx.array | None:
+        """Return the parameter that was the smallest one, if it is still there."""
+        here: Any = self._module
+        try:
+            for key in self._path:
+                here = here[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+        return here if isinstance(here, mx.array) else None
 
     @property
     def now(self) -> mx.Dtype | None:
         """The dtype, or ``None`` if there is no single one."""
-        if self._place is not None and self._dtype is not None:
-            container, key = self._place
-            if container[key].dtype != self._dtype:
+        if self._dtype is not None:
+            here = self._smallest()
+            if here is None or here.dtype != self._dtype:
                 self._look()
         return self._dtype
 
     @property
     def captured(self) -> bool:
-        """Whether a function is being traced that captures the parameters, as far as is known."""
-        if self._place is None or (here := self._place[0][self._place[1]]) is self._seen:
-            return False  # most reads: those of one pass have the same arrays
+        """Whether a function is being traced that captures the parameters, as far as is known.
+
+        Among reads with the same parameters, as those of one pass, only the first is told.
+        """
+        if (here := self._smallest()) is None:
+            self._look()
+            here = self._smallest()
+        if here is None or here is self._seen:
+            return False
         self._seen = here
         return are_placeholders([here])
 
 
-def _floating(container: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield container and key of each floating point parameter in a module."""
+def _floating(container: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, mx.array]]:
+    """Yield path and array of each floating point parameter in a module."""
     items = container.items() if isinstance(container, dict) else enumerate(container)
     for key, value in items:
         if isinstance(key, str) and key.startswith("_"):  # as in Module.parameters
             continue
         if isinstance(value, mx.array):
             if mx.issubdtype(value.dtype, mx.floating):
-                yield container, key
+                yield (*path, key), value
         elif isinstance(value, (dict, list, tuple)):
-            yield from _floating(value)
+            yield from _floating(value, (*path, key))
 
 
-class LayerView(Expression):
-    """A view of the dtype of a model, with which an attachment replaces a scalar in a layer."""
+class LayerView(StandIn):
+    """A view of the dtype of a model, with which an attachment replaces a scalar in a layer.
+
+    Everything else is that of the scalar, which copies of the layer have.
+    """
 
     def __init__(self, scalar: ScheduledScalar, near: FloatingDtype, whole: FloatingDtype) -> None:
-        self.operands = (scalar,)
-        self._size = 1 + scalar._size
+        super().__init__(scalar)
         self._near = near
         self._whole = whole
 
     @property
-    def viewed(self) -> ScheduledScalar:
-        """The scalar that was there before."""
-        scalar: ScheduledScalar = self.operands[0]
-        return scalar
-
-    @property
-    def own_dtype(self) -> mx.Dtype:  # type: ignore[override] # it may change
-        """The dtype of the model; float32 if its parameters differ since."""
-        return self._near.now or mx.float32
-
-    @property
-    def operation(self) -> Operation:  # type: ignore[override] # as the dtype
-        """The operation of a view of this dtype."""
-        return VIEWS[str(self.own_dtype)]
+    def own_dtype(self) -> mx.Dtype | None:  # type: ignore[override] # it may change
+        """The dtype of the model, or of the module, if there is a single one."""
+        return self.viewed.own_dtype or self._near.now
 
     def _read(self, use: bool = True) -> float | Pair:
-        value = super()._read(use)
-        if use and not isinstance(value, Pair) and self._whole.captured:
-            raise ValueError(words.BLIND_FUNCTION.format(name=checks.shown(self.viewed)))
+        value = self.viewed._read(use)
+        if use and not isinstance(value, Pair) and self._whole.captured and may_freeze(self.viewed):
+            warn(words.BLIND_FUNCTION.format(name=checks.shown(self.viewed)))
         return value
 
     @property
@@ -133,6 +136,22 @@ class LayerView(Expression):
         """The current value for MLX."""
         self.__dict__.pop("_last", None)  # it may have another dtype
         return super().__mlx_array__
+
+    @property
+    def held(self) -> float | None:
+        """The held value of the scalar."""
+        return self.viewed.held
+
+    def _to_hold(self, verb: str) -> Leaf:
+        return self.viewed._to_hold(verb)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute that only the scalar has, such as ``memory``."""
+        return getattr(self.viewed, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the scalar in place of the view."""
+        return viewed, (self.viewed,)
 
 
 class KeepingView(LayerView):
@@ -142,9 +161,9 @@ class KeepingView(LayerView):
     """
 
     @property
-    def own_dtype(self) -> mx.Dtype:  # type: ignore[override] # it may change
+    def own_dtype(self) -> mx.Dtype | None:  # type: ignore[override] # it may change
         """The dtype of the input of the layer that is running, or of the model."""
-        return dtype_of_input(CALLS) or super().own_dtype
+        return dtype_of_input() or super().own_dtype
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -152,12 +171,17 @@ class KeepingView(LayerView):
         return mx.float32
 
 
+def may_freeze(scalar: ScheduledScalar) -> bool:
+    """Return whether a scalar, read as a constant now, may have another value later."""
+    return any(x.changes and x.held is None and x._cell.progress < 1 for x in scalar.leaves)
+
+
 class LayerViews:
     """Views that replace the scalars in the layers of some models until ``unlink`` is called.
 
     A Python float takes the dtype of the array that it is combined with, but MLX converts a
     scalar to an array without passing that dtype. If the model has one floating dtype, the view
-    uses it. Otherwise it uses the dtype of the module that holds the scalar.
+    uses it. Otherwise it uses the dtype of the module that holds the scalar, if it has just one.
     """
 
     def __init__(self, models: Iterable[nn.Module] = ()) -> None:
@@ -173,10 +197,8 @@ class LayerViews:
             for inside, key, value in _places(container):
                 scalar = replaced(value, viewed)
                 keeps = key == KEEPING and isinstance(module, DROPOUTS)
-                if keeps or near.now is not None:
-                    kind = KeepingView if keeps else LayerView
-                    view = partial(_view, kind=kind, near=near, whole=whole)
-                    self._changes.append((inside, key, scalar, replaced(scalar, view)))
+                view = partial(KeepingView if keeps else LayerView, near=near, whole=whole)
+                self._changes.append((inside, key, scalar, replaced(scalar, view)))
 
     def link(self) -> None:
         """Replace the scalars by the views."""
@@ -210,9 +232,3 @@ def _at(container: Any, key: Any) -> Any:
     if isinstance(container, list):
         return container[key] if key < len(container) else None
     return container.get(key)
-
-
-def _view(
-    scalar: ScheduledScalar, kind: type[LayerView], near: FloatingDtype, whole: FloatingDtype
-) -> ScheduledScalar:
-    return scalar if scalar.own_dtype is not None else kind(scalar, near, whole)

@@ -10,10 +10,10 @@ import mlx.core as mx
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
-from ..functions import P
 from ..number.cell import Pair
-from ..number.scalar import Leaf, ScheduledScalar
+from ..number.scalar import ScheduledScalar
 from .discover import Kept, rates, replaced
+from .stand_in import StandIn
 
 WIDE = re.compile(r"decay_rate|beta(s|_?\d)")
 """The names of attributes that optimizers raise to the power of the step, in float32.
@@ -23,36 +23,13 @@ scalar has to do the same: in bfloat16, 0.999 would be rounded to 1.
 """
 
 
-class Handed(ScheduledScalar):
+class Handed(StandIn):
     """A scalar in a traced update, which is read once and has the dtype of a parameter."""
 
     def __init__(self, scalar: ScheduledScalar, value: float | Pair, dtype: mx.Dtype) -> None:
+        super().__init__(scalar)
         self.own_dtype = scalar.own_dtype or dtype
-        self._scalar = scalar
         self._value = value
-
-    @property
-    def leaves(self) -> tuple[Leaf, ...]:
-        """The leaves of the scalar."""
-        return self._scalar.leaves
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The bounds of the scalar."""
-        return self._scalar.bounds
-
-    @property
-    def steady(self) -> bool:
-        """Whether the knots show all that the scalar does."""
-        return self._scalar.steady
-
-    def value_at(self, progress: P) -> P:
-        """Return the scalar's value at ``progress``."""
-        return self._scalar.value_at(progress)
-
-    def in_force(self, progress: P) -> P:
-        """Return the scalar's value in force at ``progress``."""
-        return self._scalar.in_force(progress)
 
     def _read(self, use: bool = True) -> float | Pair:
         return self._value
@@ -93,7 +70,7 @@ class Twin:
         self.member = member
         own, kept = vars(member), numbers.kept[id(member)]
         called = rates(member)
-        scheduled = {name: own[name] for name in kept.scheduled}
+        scheduled = {name: own[name] for name in kept.scheduled if name in own}
         for name, rate in called.items():  # as MLX does with its schedulers
             value = numbers.of(rate)
             own["_state"][name] = value.value if isinstance(value, Pair) else mx.array(value)
@@ -109,7 +86,8 @@ class Twin:
                 self.twins.append(numbers.twins[id(held)])
             return numbers.twins[id(held)].optimizer
 
-        given |= {n: replaced(own[n], twin_of, Optimizer) for n in kept.optimizers}
+        holding = [name for name in kept.optimizers if name in own]
+        given |= {name: replaced(own[name], twin_of, Optimizer) for name in holding}
         if numbers.traced and scheduled:
             given |= _handed(scheduled, numbers, numbers.dtype)
             given["_handed"] = lambda dtype: _handed(scheduled, numbers, dtype)

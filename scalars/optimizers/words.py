@@ -31,9 +31,10 @@ capture, so that they would never change. Pass the model, attach(optimizer, mode
 compile the function."""
 
 BLIND_FUNCTION = """\
-A compiled function uses {name} in a layer of the attached model, and captures the model but not \
-optimizer.state, so that the value would never change. Capture it, too: mx.compile(function, \
-inputs=[model.state, optimizer.state])."""
+A function that is being traced uses {name}, a scalar in a layer of the attached model, and \
+captures the model but not optimizer.state: compiled, it would never see another value. Capture \
+that state, too: mx.compile(function, inputs=[model.state, optimizer.state]). A function of \
+mx.vmap over the parameters is right: ignore this warning then."""
 
 IDLE_LAYERS = """\
 {names}: the optimizer has made {updates} updates, but these scalars in the layers of the model \
