@@ -40,7 +40,7 @@ from scalars import (
     plot,
 )
 from scalars.sketch import polylines, written
-from scalars.tools.lines import recorded
+from scalars.tools.lines import curves_of, recorded
 
 from .cases import CASES, Case
 
@@ -247,6 +247,52 @@ def test_numbers_are_written_as_people_do(numbers: list[float], texts: list[str]
 def test_warmups_and_boundaries_are_marked(scalars: Any, marks: dict[float, str]) -> None:
     found = marks_of(plot(scalars, Horizon(100)))
     assert {round(at, 6): text for at, text in found.items()} == marks
+
+
+@pytest.mark.parametrize(
+    "horizon",
+    [
+        Horizon(100, offset=10),
+        Horizon(11, endpoint=True),
+        Horizon(100).extend(250, at_step=50),
+        Horizon(100, steps_per_epoch=7).extend(60, at_step=50),
+        Horizon(1000).jump(0.8, at_step=400, total_steps=500),
+        Horizon(100).jump(0.1, at_step=50, total_steps=150),
+        Horizon(100).jump(1.0, at_step=50, total_steps=60),
+        Horizon(100, offset=5).extend(200, at_step=30).jump(0.4, at_step=60, total_steps=90),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_plot_shows_the_value_at_each_step_of_the_horizon(horizon: Horizon, case: Case) -> None:
+    scalar = case.make()
+    scale = horizon.steps_per_epoch or 1
+    curves, _ = curves_of({"x": scalar}, horizon)
+    known = [(x * scale, y) for line in curves["x"].lines for x, y in line]
+    assert (known[0][0], known[-1][0]) == (0, pytest.approx(horizon.total_steps))
+    low, high = min(y for _, y in known), max(y for _, y in known)
+    for step in range(horizon.total_steps):
+        progress = min(horizon.progress(step), 1.0)
+        near = {float(scalar.at(min(max(progress + d, 0.0), 1.0))) for d in (-2e-8, 0, 2e-8)}
+        if max(near) - min(near) > 1e-4 * (high - low):
+            continue  # a jump
+        before = [(i, x, y) for i, (x, y) in enumerate(known) if x <= step]
+        i, x, y = before[-1]
+        x_next, y_next = known[min(i + 1, len(known) - 1)]
+        share = 0.0 if x_next == x else (step - x) / (x_next - x)
+        drawn = y + share * (y_next - y)
+        assert drawn == pytest.approx(near.pop(), abs=0.03 * (high - low) + 1e-12)
+
+
+def test_the_marks_of_a_horizon_that_was_extended() -> None:
+    lr = WarmupStableDecay(1.0, 0.1, 0.2)
+    for horizon, marks in (
+        (Horizon(100).extend(250, at_step=50), {10: "warm-up", 170: ""}),
+        (Horizon(1000).jump(0.8, at_step=400, total_steps=500), {100: "warm-up", 400: ""}),
+        (Horizon(100, offset=20), {60: ""}),
+    ):
+        found = marks_of(plot(lr, horizon))
+        assert {round(at, 6): text for at, text in found.items()} == marks
 
 
 def test_texts_do_not_overlap() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib
 import mlx.core as mx
+import mlx.nn as nn
 import mlx.optimizers as optim
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -22,6 +23,7 @@ from tensorboard.summary import Writer
 from examples.log_values import STEPS, train
 from scalars import (
     CosineAnnealing,
+    DynamicLossScale,
     Horizon,
     Linear,
     Recorder,
@@ -362,7 +364,8 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"needs a folder in which files can be made: .*run\.csv"):
+    rule = r"needs a folder in which files can be made: .*run\.csv"
+    with pytest.raises(FileNotFoundError, match=rule):
         one().to_csv(tmp_path / "missing" / "run.csv")
 
 
@@ -456,6 +459,113 @@ def test_the_loss_of_a_step_beside_the_values_that_it_used(compiled: bool, every
     assert [row["step"] for row in recorder] == sorted({row["step"] for row in recorder})
     recorder.log(note=1.0)  # the row of the next step is another one
     assert "note" not in rows[-1]
+
+
+class Skipping:
+    """A weight that a scaled gradient of 1 moves by the rate, unless a step is skipped."""
+
+    def __init__(self, compiled: bool) -> None:
+        self.model = nn.Linear(1, 1, bias=False)
+        self.model.weight = mx.zeros((1, 1))
+        self.scale = DynamicLossScale(8.0, growth_interval=2)
+        self.optimizer = optim.SGD(Linear(1.0, 0.0))
+        self.group = attach(self.optimizer, scale=self.scale, horizon=Horizon(8))
+        self.optimizer.init(self.model.trainable_parameters())
+        state = [self.model.state, self.optimizer.state]
+        self.step = mx.compile(self.body, inputs=state, outputs=state) if compiled else self.body
+
+    def body(self, gradient: mx.array) -> None:
+        grads, finite = self.scale.unscale({"weight": gradient.reshape(1, 1)})
+        self.scale.apply(self.optimizer, self.model, grads, finite)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_log_done_leaves_out_the_steps_that_a_loss_scale_skips(compiled: bool) -> None:
+    run = Skipping(compiled)
+    recorder = Recorder(run.group)
+    made = []
+    for gradient in (math.inf, 1.0, math.inf, math.inf, 2.0, 3.0, 4.0, math.inf):
+        used = run.group.snapshot()
+        run.step(mx.array(gradient))
+        recorder.log_done(loss=gradient)
+        recorder.log_done(again=1)
+        if math.isfinite(gradient):
+            made.append((len(made), used["learning_rate"], used["scale"], gradient, 1.0))
+    names = ("step", "learning_rate", "scale", "loss", "again")
+    rows = [tuple(row.get(name) for name in names) for row in recorder if "loss" in row]
+    assert rows == made
+    assert [row[2] for row in made] == [4.0, 1.0, 1.0, 2.0]  # halved 3 times, doubled twice
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_held_and_observed_before_log_done_is_of_the_next_step(compiled: bool) -> None:
+    lr = ReduceOnPlateau(Linear(1.0, 0.0), factor=0.5, patience=0)
+    optimizer = optim.SGD(lr, momentum=Linear(0.0, 0.8))
+    optimizer.init(weights := {"w": mx.array(0.0)})
+    group = attach(optimizer, horizon=Horizon(8))
+    recorder = Recorder(group)
+    captured = [optimizer.state]
+
+    def body(w: Any) -> Any:
+        return optimizer.apply_gradients({"w": mx.array(1.0)}, w)
+
+    step = mx.compile(body, inputs=captured, outputs=captured) if compiled else body
+    used = []
+    for i, metric in enumerate((3.0, 4.0, 5.0, 1.0, 6.0)):
+        used.append((i, *group.snapshot().values(), float(i)))
+        weights = step(weights)
+        group.observe(metric)
+        if i == 2:
+            group.hold(momentum=0.9)
+        recorder.log_done(loss=float(i))
+    names = ("step", *group, "loss")
+    assert [tuple(r[n] for n in names) for r in recorder if "loss" in r] == used
+    rates = [row[1] for row in used]
+    assert rates == [1.0, 7 / 8, 6 / 8 / 2, 5 / 8 / 4, 4 / 8 / 4]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_run_that_goes_back_begins_new_rows(compiled: bool) -> None:
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    optimizer.init(weights := {"w": mx.array(0.0)})
+    recorder = Recorder(attach(optimizer, horizon=Horizon(10)))
+    captured = [optimizer.state]
+
+    def body(w: Any) -> Any:
+        return optimizer.apply_gradients({"w": mx.array(1.0)}, w)
+
+    step = mx.compile(body, inputs=captured, outputs=captured) if compiled else body
+    made = []
+    for first, last in ((0, 8), (3, 6), (4, 7), (0, 2)):
+        optimizer.state["step"] = mx.array(first, mx.uint64)
+        for i in range(first, last):
+            step(weights)
+            made.append((i, 1 - i / 10, float(len(made))))
+            recorder.log_done(loss=made[-1][-1])
+    rows = [(r["step"], r["learning_rate"], r["loss"]) for r in recorder if "loss" in r]
+    assert rows == made
+    (panel,) = recorder.plot("loss").figure.axes
+    (line,) = panel.get_lines()
+    assert sum(math.isnan(y) for y in line.get_ydata()) == 3  # one gap for each time it went back
+
+
+def test_logging_takes_the_same_time_after_many_steps() -> None:
+    optimizer = optim.SGD(Linear(1.0, 0.0))
+    optimizer.init(weights := {"w": mx.array(0.0)})
+    recorder = Recorder(attach(optimizer, horizon=Horizon(3000)))
+    looked = 0
+
+    class Counted(dict):  # type: ignore[type-arg]
+        def __getitem__(self, key: str) -> Any:
+            nonlocal looked
+            looked += 1
+            return super().__getitem__(key)
+
+    for _ in range(1000):
+        optimizer.apply_gradients({"w": mx.array(1.0)}, weights)
+        recorder._rows[-1] = Counted(recorder._rows[-1])
+        recorder.log_done(loss=1.0)
+    assert looked <= 4 * 1000
 
 
 def test_after_an_update_of_the_loop_log_done_is_log() -> None:

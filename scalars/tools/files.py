@@ -10,11 +10,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import mlx.core as mx
 
 from .. import checks
 
 LARGEST_FILE = 1_000_000
+RANK = "{rank}"
+"""The placeholder for the rank in file names."""
 EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
 """A number with an exponent, with or without a decimal point."""
 
@@ -44,7 +48,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield target
         return
     if not os.access(target.parent, os.W_OK):
-        raise OSError(errno.EACCES, "needs a folder in which files can be made", str(path))
+        code = errno.EACCES if target.parent.is_dir() else errno.ENOENT
+        raise OSError(code, "needs a folder in which files can be made", str(path))
+    if target.exists() and not os.access(target, os.W_OK):
+        raise OSError(errno.EACCES, "is write-protected", str(path))
     part = target.with_name(f"{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
         yield part
@@ -53,6 +60,30 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def of_rank(path: str | Path) -> Path:
+    """Replace ``{rank}`` in a path by the number of this rank."""
+    if not isinstance(path, (str, os.PathLike)):
+        way_out = "Pass the name of a file."
+        checks.fail("path", "a str or a Path", path, way_out, wrong_type=True)
+    name = os.fspath(path)
+    return Path(name.replace(RANK, str(mx.distributed.init().rank())) if RANK in name else name)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[IO[str]]:
+    """Open a temporary file that replaces ``path`` if no error occurs.
+
+    Only rank 0 writes a file whose name does not contain ``{rank}``.
+    """
+    target = of_rank(path)
+    if target == Path(path) and mx.distributed.init().rank():
+        with Path(os.devnull).open("w", encoding="utf-8") as nothing:
+            yield nothing
+        return
+    with replacing(target) as part, part.open("w", newline="", encoding="utf-8") as file:
+        yield file
 
 
 def _yaml(text: str) -> Any:

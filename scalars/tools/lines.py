@@ -15,10 +15,10 @@ from ..schedules.composition import Sequence as Joined
 from ..schedules.composition import Warmup, WarmupStableDecay
 from ..schedules.cyclic import OneCycle
 from ..sketch import NEAR, Line, Point, extent, polylines, written
-from ..training.horizon import Horizon, check_horizon
+from ..training.horizon import Horizon
 from ..training.phases import Phases
+from .axis import along, axis, places
 
-UNITS = ("steps", "epochs", "fraction")
 WARMUP = "warm-up"
 Marks = Sequence[tuple[float, str]]
 
@@ -45,12 +45,12 @@ def curves_of(
 ) -> tuple[dict[str, Curve], str]:
     """Return the curves of scalars by name, and the label of the x axis."""
     named = named_scalars(scalars)
-    scale, label = x_axis(horizon, unit)
+    x, label = axis(horizon, unit)
     phases = scalars.boundaries if isinstance(scalars, Phases) else ()
     curves = {}
     for name, scalar in named.items():
-        lines = [[(scale * p, value) for p, value in line] for line in polylines(scalar)]
-        marks = [(scale * at, text) for at, text in marks_of(scalar, phases)]
+        lines = along(x, polylines(scalar))
+        marks = [(place, text) for at, text in marks_of(scalar, phases) for place in places(x, at)]
         adaptive = listeners_of(scalar.leaves) or any(leaf.on_device for leaf in scalar.leaves)
         curves[name] = Curve(lines, marks, ", as observed so far" if adaptive else "")
     return curves, label
@@ -95,9 +95,14 @@ def recorded(rows: Iterable[Recorded], scalar: ScheduledScalar | None = None) ->
 def _between(
     last: Recorded, row: Recorded, formula: Sequence[Line], scalar: ScheduledScalar | None
 ) -> list[Line]:
-    """Return the points between two rows, in more than one line if the scalar jumps there."""
+    """Return the points between two rows, in more than one line if the scalar jumps there.
+
+    A run that goes back to an earlier step or progress begins a new line.
+    """
     (x, value, begin, step), (x_end, value_end, end, step_end) = last, row
-    if scalar is None or not begin < end:
+    if step_end < step or (scalar is not None and end < begin):
+        return [[], []]
+    if scalar is None or begin == end:
         return []
     follows = step_end > step + 1 and all(
         math.isclose(v, scalar.at(p), rel_tol=1e-6, abs_tol=1e-12)
@@ -169,26 +174,6 @@ def named_scalars(scalars: Any) -> dict[str, ScheduledScalar]:
     if not scalars:
         checks.fail("scalars", "at least one", scalars, way_out)
     return {str(name): scalar for name, scalar in scalars.items()}
-
-
-def x_axis(horizon: Horizon | None, unit: str | None) -> tuple[float, str]:
-    """Return the length of a run in a unit, and the label of the x axis."""
-    if horizon is not None:
-        check_horizon(horizon)
-    per_epoch = None if horizon is None else horizon.steps_per_epoch
-    if unit is None:
-        unit = "fraction" if horizon is None else "steps" if per_epoch is None else "epochs"
-    checks.one_of("unit", unit, UNITS)
-    if unit == "fraction":
-        return 1.0, "progress"
-    if horizon is None:
-        checks.fail("unit", "'fraction' without a horizon", unit, "Pass Horizon(total_steps).")
-    if unit == "steps":
-        return float(horizon.total_steps), "step"
-    if per_epoch is None:
-        way_out = "Pass Horizon(total_steps, steps_per_epoch=...)."
-        checks.fail("unit", "'steps' without steps_per_epoch", unit, way_out)
-    return horizon.total_steps / per_epoch, "epoch"
 
 
 def marks_of(scalar: ScheduledScalar, phases: Iterable[float] = ()) -> Marks:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-
-import mlx.core as mx
+from typing import TYPE_CHECKING, Any
 
 from .. import checks
+from ..number.scalar import ScheduledScalar
 from ..training.group import ScalarGroup, check_group
-from .files import replacing
+from .files import of_rank, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = dict[str, Any]
-RANK = "{rank}"
-"""The placeholder for the rank in file names."""
 
 
 class Recorder:
@@ -45,7 +40,8 @@ class Recorder:
     Args:
         group: The group to record. Default: ``None``.
         every: Record only every n-th update, beginning with the first. Default: ``1``.
-        last: The number of rows to keep, the latest ones. Default: ``None``, all.
+        last: The number of rows to keep, the latest ones. With a horizon, the latest row is that
+            of the next step. Default: ``None``, all.
 
     Raises:
         ValueError: ``every`` or ``last`` is below 1.
@@ -74,10 +70,19 @@ class Recorder:
         self._row: Row | None = None
         self._group = group
         self._stop: Callable[[], None] | None = None
+        self._done = -1
+        """The last step that ``log_done`` was called for."""
+        self._next: Row = {}
+        """The step and the values of the next step, as ``log_done`` left them."""
+        self._last: Row | None = None
+        """The last row when ``log_done`` ended."""
+        self._went_back: Row | None = None
+        """The last row before the run went back to an earlier step."""
         if group is not None:
             check_group(group)
             self._refuse_columns(group)
             self._stop = group.subscribe(self)
+            self._note_next(group)
 
     def __call__(self, progress: float, values: Mapping[str, float]) -> None:
         """Record the values of an update, as a callback of ``subscribe``."""
@@ -133,10 +138,16 @@ class Recorder:
     def log_done(self, **values: checks.Measured) -> None:
         """Add values, such as the loss, to the row of the step that was made last.
 
-        In a loop that calls ``group.update`` before each step, this is ``log``. If the step of an
-        optimizer drives the group, the group already has the values of the next step after
-        ``optimizer.update``, or after a compiled step. The row of the step before then has, or
-        gets, the values that this step used, by the formulas of the scalars.
+        In a loop that calls ``group.update`` before each step, or for a recorder without a group,
+        this is ``log``. Call ``observe`` and ``hold`` before ``update`` there, so that the row has
+        the values of the step.
+
+        If the step of an optimizer drives the group, the group already has the values of the next
+        step after ``optimizer.update``, or after a compiled step. The row of the step before then
+        has, or gets, the values that this step has used. Call ``log_done`` after every step, or
+        ``observe`` and ``hold`` after it: the values of an earlier step follow from the formulas
+        of the scalars and from what adaptive scalars have observed by then. A step that a
+        ``DynamicLossScale`` has skipped has no row of its own, and its loss is not recorded.
 
         Args:
             values: Numbers by name, such as ``loss=loss.item()``.
@@ -160,26 +171,39 @@ class Recorder:
             self.log(**values)
             return
         numbers = self._checked(values)
-        if not reached:
+        may_skip = any(_is_on_device(scalar) for scalar in self._group.values())
+        if not reached and not may_skip:
             way_out = "Call optimizer.update(model, gradients) first."
             checks.fail("log_done", "called after a step", values, way_out)
-        if (step := reached - 1) % self.every == 0:
-            self._row_of(step, self._group).update(numbers)
+        step = reached - 1
+        if reached and step % self.every == 0:
+            row = self._row_of(step, self._group)
+            skipped = may_skip and step == self._done
+            row.update({n: x for n, x in numbers.items() if not (skipped and n in row)})
+        self._done = step
+        self._note_next(self._group)
+
+    def _note_next(self, group: ScalarGroup) -> None:
+        """Keep the values of the next step, if the step of an optimizer drives the group."""
+        if (reached := self._reached()) is not None:
+            self._next = {"step": reached, "progress": group.progress, **group.snapshot()}
+            self._last = self._rows[-1] if self._rows else None
 
     def _row_of(self, step: int, group: ScalarGroup) -> Row:
         """Return the row of a step, which is made if it is not there."""
-        after = [row for row in reversed(self._rows) if row["step"] >= step]
-        if after and after[-1]["step"] == step:
-            return after[-1]
-        horizon: Any = group.horizon
-        progress = horizon.progress(step)
-        at = min(progress, 1.0)
-        values = {name: float(scalar.in_force(at)) for name, scalar in group.items()}
-        row = {"step": step, "progress": progress, **values}
-        for _ in after:
-            self._rows.pop()
-        self._rows.extend([row, *reversed(after)])
-        self._step = max(self._step, step + 1)
+        rows = self._rows
+        if step < self._done:  # the run has gone back, after the last row that there was then
+            self._went_back = self._last
+        place = len(rows)
+        while place and rows[place - 1] is not self._went_back and rows[place - 1]["step"] >= step:
+            place -= 1
+        if place < len(rows) and rows[place]["step"] == step:
+            return rows[place]
+        row = dict(self._next) if self._next.get("step") == step else _by_formula(step, group)
+        after = [rows.pop() for _ in range(len(rows) - place)]
+        rows.extend([row, *reversed(after)])
+        if not after:
+            self._step, self._row = step + 1, row
         return row
 
     def new_row(self) -> None:
@@ -307,6 +331,7 @@ class Recorder:
         self._rows = deque(rows, maxlen=self.last)
         last = rows[-1] if rows else None
         self._step, self._row = step, last if last and last["step"] == step - 1 else None
+        self._done, self._next, self._last, self._went_back = -1, {}, None, None
 
     def plot(
         self,
@@ -371,28 +396,20 @@ class Recorder:
         return draw(curves, x, ax, log, panels)
 
 
-def of_rank(path: str | Path) -> Path:
-    """Replace ``{rank}`` in a path by the number of this rank."""
-    if not isinstance(path, (str, os.PathLike)):
-        way_out = "Pass the name of a file."
-        checks.fail("path", "a str or a Path", path, way_out, wrong_type=True)
-    name = os.fspath(path)
-    return Path(name.replace(RANK, str(mx.distributed.init().rank())) if RANK in name else name)
+def _by_formula(step: int, group: ScalarGroup) -> Row:
+    """Return a row with the values that a group driven by an optimizer has at a step.
 
-
-@contextmanager
-def writing(path: str | Path) -> Iterator[IO[str]]:
-    """Open a temporary file that replaces ``path`` if no error occurs.
-
-    Only rank 0 writes a file whose name does not contain ``{rank}``.
+    A scalar that changes in compiled steps has no formula, and no value here.
     """
-    target = of_rank(path)
-    if target == Path(path) and mx.distributed.init().rank():
-        with Path(os.devnull).open("w", encoding="utf-8") as nothing:
-            yield nothing
-        return
-    with replacing(target) as part, part.open("w", newline="", encoding="utf-8") as file:
-        yield file
+    horizon: Any = group.horizon
+    progress = horizon.progress(step)
+    known = {name: scalar for name, scalar in group.items() if not _is_on_device(scalar)}
+    values = {name: float(x.in_force(min(progress, 1.0))) for name, x in known.items()}
+    return {"step": step, "progress": progress, **values}
+
+
+def _is_on_device(scalar: ScheduledScalar) -> bool:
+    return any(leaf.on_device for leaf in scalar.leaves)
 
 
 def _number(name: str, value: Any) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 Callback = Callable[[float, dict[str, float]], object]
 Told = tuple[float, dict[str, float]]
@@ -50,9 +51,9 @@ class Callbacks:
             return
         self._busy = True
         try:
-            outdated = _call(list(self._subscribed), now)
+            outdated = self._call_each(list(self._subscribed), now)
             if again:
-                _call(outdated, now)
+                self._call_each(outdated, now)
         finally:
             self._busy = False
 
@@ -65,17 +66,23 @@ class Callbacks:
         finally:
             self._busy = before
 
+    def _call_each(
+        self, callbacks: list[Subscription], now: Callable[[], Told]
+    ) -> list[Subscription]:
+        """Call callbacks, and return those that another one has then made outdated."""
+        outdated: list[Subscription] = []
+        told: Told | None = None
+        for i, subscription in enumerate(callbacks):
+            progress, values = now()
+            if i and (progress, values) != told:
+                outdated = callbacks[: i - 1]
+            told = progress, dict(values)
+            if subscription in self._subscribed:  # another callback may have ended it
+                subscription.callback(progress, values)
+        if len(callbacks) > 1 and now() != told:
+            outdated = callbacks[:-1]
+        return outdated
 
-def _call(callbacks: list[Subscription], now: Callable[[], Told]) -> list[Subscription]:
-    """Call callbacks, and return those that another one has then made outdated."""
-    outdated: list[Subscription] = []
-    told: Told | None = None
-    for i, subscription in enumerate(callbacks):
-        progress, values = now()
-        if i and (progress, values) != told:
-            outdated = callbacks[: i - 1]
-        told = progress, dict(values)
-        subscription.callback(progress, values)
-    if len(callbacks) > 1 and now() != told:
-        outdated = callbacks[:-1]
-    return outdated
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out that callbacks are being called, as a copy calls none."""
+        return {**vars(self), "_busy": False}

@@ -243,6 +243,20 @@ def check_horizon(value: Any) -> None:
         checks.fail("horizon", "a Horizon", value, way_out, wrong_type=True)
 
 
+def path(horizon: Horizon) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Return the linear parts of the progress over a run, each from one (step, progress) on.
+
+    The last part, in which the progress stays 1, is there with an ``endpoint`` or an ``offset``.
+    """
+    parts: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    for begin, end, stretch in horizon._stretches():
+        if end > (first := max(begin, 0)):
+            parts.append(((first, stretch(first)), (end, stretch(end))))
+    if horizon._end < horizon.total_steps:
+        parts.append(((horizon._end, 1.0), (horizon.total_steps, 1.0)))
+    return parts
+
+
 def _pair(name: str, value: Any) -> tuple[int, float]:
     """Check that ``value`` is a step and the progress there."""
     if len(checks.sequence(name, value)) != 2:
