@@ -154,17 +154,17 @@ def _show(given: Namespace) -> None:
     horizon = _horizon(given)
     with registry.known_too(by_name(horizon, "--steps")):
         made, scalars = _made(given.expressions)
-    if given.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["progress" if horizon is None else "step", *scalars])
-        for at, progress in _rows(horizon):
-            writer.writerow([at, *[scalar.at(progress) for scalar in scalars.values()]])
     if given.png:
         ax = plotting.plot(made if len(given.expressions) == 1 else scalars, horizon, log=given.log)
         figure: Any = ax.figure
         figure.savefig(given.png, dpi=150)
         print(f"saved to {given.png}", file=sys.stderr if given.csv else sys.stdout)
-    elif not given.csv:
+    if given.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["progress" if horizon is None else "step", *scalars])
+        for at, progress in _rows(horizon):
+            writer.writerow([at, *[scalar.at(progress) for scalar in scalars.values()]])
+    if not given.png and not given.csv:
         curves, label = curves_of(made if len(given.expressions) == 1 else scalars, horizon)
         columns, lines = shutil.get_terminal_size()
         size = (min(columns, 120), lines)
@@ -174,8 +174,8 @@ def _show(given: Namespace) -> None:
 def _rows(horizon: Horizon | None) -> Iterable[tuple[float, float]]:
     """Return the first column of the rows, and their progress."""
     if horizon is None:
-        return [(i / 100, i / 100) for i in range(101)]
-    return [(step, horizon.progress(step)) for step in range(horizon.total_steps)]
+        return ((i / 100, i / 100) for i in range(101))
+    return ((step, horizon.progress(step)) for step in range(horizon.total_steps))
 
 
 def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
@@ -186,6 +186,8 @@ def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
         named = NAMED.fullmatch(expression)
         name, text = named.groups() if named else (expression, expression)
         made = parse(text)
+        if name in scalars:
+            checks.fail("a name", "given once", name, "Name each schedule otherwise: other=...")
         if isinstance(made, (ScalarGroup, Phases)):
             scalars.update(made.group if isinstance(made, Phases) else made)
         else:

@@ -246,7 +246,7 @@ def progress(value: Any) -> float:
     return float(unrounded(number, dtype))
 
 
-ROUNDED = {"float32": (4096, 2.0**-24), "float16": (64, 2.0**-11), "bfloat16": (64, 2.0**-9)}
+ROUNDED = {"float32": (4096, 2.0**-24), "float16": (64, 2.0**-11), "bfloat16": (16, 2.0**-8)}
 """By dtype: multiples of one part in so many are exact, and others are rounded by such a share."""
 
 
@@ -254,7 +254,8 @@ def unrounded(progress: Any, dtype: str) -> Any:
     """Return the largest progress that a float, or a NumPy array, of a dtype may stand for.
 
     ``optimizer.step / total`` is an array in float32, which may be just below a boundary that the
-    step has reached.
+    step has reached. Schedules that still have the old value at a boundary, such as ``Reversed``,
+    need an exact progress instead, as ``Horizon.progress`` gives it.
     """
     if dtype not in ROUNDED:
         return progress

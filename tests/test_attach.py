@@ -484,6 +484,14 @@ def driven_elsewhere() -> Any:
     return attach(optim.SGD(lr))
 
 
+def later_elsewhere() -> None:
+    lr = Linear(0, 1)
+    first, second = optim.SGD(lr), optim.SGD(lr)
+    attach(first)
+    attach(second)
+    attach(first, horizon=Horizon(9))
+
+
 def saved_elsewhere() -> Any:
     lr = Linear(0.1, 0.0)
     attach(optim.SGD(lr))
@@ -544,6 +552,11 @@ def member() -> Any:
         (lambda: detach(3), TypeError, "optimizer must be an MLX optimizer, got 3"),
         (
             driven_elsewhere,
+            ValueError,
+            "learning_rate must be a scalar that no other optimizer drives",
+        ),
+        (
+            later_elsewhere,
             ValueError,
             "learning_rate must be a scalar that no other optimizer drives",
         ),

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -647,6 +648,47 @@ def test_warmup_is_a_name_of_the_length_of_every_warm_up() -> None:
 def test_a_wrong_call_says_what_to_write(make: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         make()
+
+
+FRACTIONS = "in fractions of the run, as Horizon"
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        # What the argument of each library means, by its documentation.
+        ("OneCycle(max_lr=1, div_factor=25, final_div_factor=1e4)", {"max_lr": "peak"}),
+        ("OneCycle(max_lr=1, pct_start=0.3)", {"max_lr": "peak", "pct_start": "warmup"}),
+        ("WarmupStableDecay(lr=1, num_warmup_steps=5, num_decay_steps=9)", {"lr": "peak", "num_warmup_steps": "warmup", "num_decay_steps": "decay"}),
+        ("WarmupStableDecay(base_lr=1, decay_steps=9)", {"base_lr": "peak", "decay_steps": "decay"}),
+        ("OneCycle(learning_rate=1)", {"learning_rate": "peak"}),
+        ("Warmup(lr=1, warmup_steps=5)", {"lr": "schedule", "warmup_steps": "fraction"}),
+        ("Warmup(init_value=0)", {"init_value": "start"}),
+        ("Cyclic(base_lr=0, max_lr=1, step_size_up=5)", {"base_lr": "low", "max_lr": "high"}),
+        ("StepDecay(lr=1, decay_steps=9, decay_rate=0.5)", {"lr": "start", "decay_steps": "every", "decay_rate": "factor"}),
+        ("Greedy(lr=1, warmup_steps=5, min_lr=0, pct_start=0.1)", {"lr": "start", "warmup_steps": "warmup", "min_lr": "minimum"}),
+        ("Repeat(num_cycles=3, num_decay_steps=9)", {"num_cycles": "times"}),
+        ("CosineAnnealingWarmRestarts(T_0=5, T_mult=2, eta_min=0, num_decay_steps=9)", {"T_0": "first_cycle", "T_mult": "cycle_mult", "eta_min": "end"}),
+        ("ReduceOnPlateau(lr=1, min_delta=0.1, min_lr=0)", {"lr": "value", "min_delta": "threshold", "min_lr": "minimum"}),
+        ("NewBob(lr=1, min_delta=0.1)", {"lr": "value"}),
+        ("DynamicLossScale(decay_rate=0.5, gamma=0.5, min_lr=0, lr=1)", {}),
+        ("Truncated(eta_min=0, end_value=0, lr=1)", {"lr": "schedule"}),
+        ("Constant(lr=1)", {"lr": "value"}),
+    ],
+)  # fmt: skip
+def test_each_hint_for_an_argument_of_another_library(call: str, told: dict[str, str]) -> None:
+    names = {name: getattr(scalars, name) for name in scalars.__all__}
+    with pytest.raises(TypeError, match="The call is") as caught:
+        eval(call, names)
+    message = str(caught.value)
+    assert dict(re.findall(r"'(\w+)' is called '(\w+)' here", message)) == told
+    schedule = names[call.partition("(")[0]]
+    lengths = {"fraction", "decay", "every", "first_cycle"}
+    lengths |= set() if schedule is scalars.Greedy else {"warmup"}
+    for there, here in told.items():
+        hint = message.partition(f"{there!r} is called {here!r} here")[2].partition("is called")[0]
+        assert (FRACTIONS in hint.partition(". ")[0]) == (here in lengths), there
+        assert ('threshold_mode="abs"' in hint) == (there == "min_delta")
 
 
 def test_the_names_of_other_libraries_lead_to_arguments_that_there_are() -> None:

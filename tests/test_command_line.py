@@ -127,6 +127,19 @@ def test_a_constant_has_a_chart(capsys: pytest.CaptureFixture[str]) -> None:
     assert "0.3┤" in run("show", "0.3", "--steps", "1", capsys=capsys)
 
 
+def test_a_picture_is_saved_even_if_nobody_reads_the_values(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scalars", "show", "Linear(1, 0)", "--steps", "1000000"]
+    picture = tmp_path / "run.png"
+    with subprocess.Popen(
+        [*command, "--csv", "--png", str(picture)], stdout=subprocess.PIPE
+    ) as run_:
+        assert run_.stdout is not None
+        assert run_.stdout.readline() == b'step,"Linear(1, 0)"\n'
+        run_.stdout.close()
+        assert run_.wait() == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_values_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
     schedule = "Warmup(CosineAnnealing(1e-3), 0.1)"
     text = run("show", schedule, "b=Linear(1, 0)", "--steps", "20", "--csv", capsys=capsys)
@@ -348,6 +361,16 @@ BAD: list[tuple[list[str], str]] = [
     (["show", "lr = Linear"], "text must be an expression"),
     (["show", "lr=Linear"], "Write Linear(...). Run 'scalars list' to see its arguments."),
     (["show", "cosine(1, warmup_steps=5)"], "--steps must be given for cosine with a number of"),
+    (
+        ["show", "inverse_sqrt(1, timescale=100)"],
+        "--steps must be given for inverse_sqrt with a num",
+    ),
+    (["show", "inverse_sqrt(1)"], "--steps must be given for inverse_sqrt with a number of steps"),
+    (
+        ["show", "cosine_warmup_with_min_lr(1, end_ratio=0.1)"],
+        "--steps must be given for cosine_warmup_with_min_lr with a number of steps",
+    ),
+    (["show", "lr=Linear(1, 0)", "lr=Linear(2, 0)"], "a name must be given once, got 'lr'"),
     (["show", "cosine()"], "called as cosine(peak, warmup_steps=0, end_ratio=None, **options)"),
     (["show", "cosine(1, 20)", "--steps", "10"], "from 0 to total_steps, 10, got 20"),
     (["show", "triangle(1)"], "must be that of a schedule, got 'triangle'"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from typing import Any
 
 import mlx.core as mx
@@ -18,6 +20,7 @@ from scalars import (
     Phase,
     Phases,
     ScalarGroup,
+    Schedule,
     ScheduledScalar,
     Sequence,
     ThresholdSwitch,
@@ -27,6 +30,8 @@ from scalars import (
     register,
     to_config,
 )
+from scalars.checks import Real
+from scalars.tools.registry import known_too
 
 from .cases import CASES, Case
 from .test_parsing import Bump
@@ -142,6 +147,47 @@ LINEAR = {"name": "Linear", "start": 0, "end": 1}
 def test_bad_configs(config: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         from_config(config)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Phases([Phase(1, lr=Linear(0, 1), name="first")]),
+        Phases([Phase(1, lr=Linear(0, 1), data={"name": "Linear", "start": 1})]),
+        Phases([Phase(1, lr=Linear(0, 1), data={"group": 1})]),
+        ScalarGroup(group=Linear(0, 1)),
+        ScalarGroup(phases=Linear(0, 1)),
+    ],
+    ids=repr,
+)
+def test_data_that_would_be_read_as_a_schedule_is_refused(made: Any) -> None:
+    with pytest.raises(ValueError, match="the keys of a mapping in a config must be other than"):
+        to_config(made)
+
+
+class Halved(Schedule):
+    """A schedule whose ``__init__`` takes something else than its field."""
+
+    start: Real
+
+    def __init__(self, double: float) -> None:
+        self.start = double / 2
+        self.note = [double]
+        self.__post_init__()
+
+    def value_at(self, progress: Any) -> Any:
+        return self.start + 0 * progress
+
+
+def test_a_schedule_whose_init_does_not_take_its_fields() -> None:
+    made = Halved(4.0)
+    for copied in (copy.deepcopy(made), pickle.loads(pickle.dumps(made)), copy.copy(made)):
+        assert (float(copied), copied.note) == (2.0, [4.0])
+        assert copied.note is not made.note
+    with known_too({"Halved": Halved}):
+        rule = r"a field in a config must be an argument of Halved\(...\) other .* got 'start'"
+        with pytest.raises(ValueError, match=rule):
+            to_config(made)
 
 
 def test_deep_configs() -> None:

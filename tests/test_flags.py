@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
 import pytest
 
 from scalars import Linear, ScheduledScalar, add_arguments, from_arguments, register
+from scalars.tools.registry import known_too
 
 
 def lr_of(flags: str) -> ScheduledScalar:
@@ -89,6 +90,8 @@ def test_values(flags: str, values: list[float]) -> None:
             "--lr_schedule step_schedule --max_steps 9 --decay_steps 3 --decay_gamma 1 --end_lr_ratio 1",
             "--end_lr_ratio must be left out with --lr_schedule step_schedule",
         ),
+        ("--warmup_steps 5", "Remove it, or pass --warmup_steps 0 if the script sets it."),
+        ("--lr_schedule linear --max_steps 9 --end_lr_ratio 2", "of the peak, from 0 to 1, got 2.0"),
         ("--steps_this_run 0", "--steps_this_run must be a whole number of at least 1, got 0"),
         ("--lr_schedule ScalarGroup(a=Linear(1,2))", "--lr_schedule must be a scheduled scalar"),
     ],
@@ -136,3 +139,17 @@ def test_the_help_shows_the_defaults_of_the_script(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         parser.parse_args(["--help"])
     assert "(default: 0.125)" in capsys.readouterr().out
+
+
+def test_what_has_none_of_the_flags() -> None:
+    for wrong in ({"lr_schedule": "cosine", "max_steps": 9}, None, Namespace(lr=0.1)):
+        with pytest.raises(TypeError, match="arguments must be a Namespace with the flags"):
+            from_arguments(wrong)  # type: ignore[arg-type]
+
+
+def test_a_factory_with_an_argument_that_no_flag_gives() -> None:
+    with known_too({"Own": lambda start, learning_rate: Linear(start, learning_rate)}):
+        given = Namespace(lr_schedule="Own", learning_rate=0.1)
+        rule = "argument of Own without a default must be one of learning_rate, .* got 'start'"
+        with pytest.raises(ValueError, match=rule):
+            from_arguments(given)

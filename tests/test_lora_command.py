@@ -24,6 +24,7 @@ BAD: list[tuple[dict[str, Any], list[str], str]] = [
     ({"lr_schedule": {"name": "cosine", "arguments": [1]}}, [], "name in lr_schedule must be one of 'cosine_decay'"),
     ({"lr_schedule": "ScalarGroup(a=Linear(1, 0))"}, [], "lr_schedule must be a number or one schedule"),
     ({"learning_rate": [1e-4]}, [], "learning_rate: config must be a mapping, a text or a number"),
+    ({"lr_schedule": "Linear(1, 0)"}, ["--learning-rate", "1e-5"], "--learning-rate must be left out with lr_schedule, got 1e-05"),
     ({}, ["--learning-rate", "Linear(1)"], "learning_rate: Linear at column 1 must be called as"),
     ({}, ["--lr-schedule", "Linear(1, x)"], "lr_schedule: text at column 11 must be made of calls"),
     ({"optimizer": "lion"}, [], "optimizer must be one of 'adam', 'adamw'"),

@@ -6,6 +6,7 @@ import io
 import math
 import re
 import sys
+import warnings
 from itertools import pairwise
 from typing import Any
 
@@ -308,3 +309,23 @@ def test_the_group_of_an_attached_optimizer_tells_nobody(fails: bool) -> None:
     assert (len(recorder), group.step) == (0, 0)
     optimizer.update(model, {"weight": mx.zeros((1, 4)), "bias": mx.zeros((1,))})
     assert recorder["step"] == [1]
+
+
+def test_the_updates_of_the_test_count_as_none_without_progress() -> None:
+    x = mx.random.normal((32, 4))
+    model = nn.Sequential(nn.Linear(4, 1), nn.Dropout(Linear(0.0, 0.3)))
+    optimizer = optim.SGD(Linear(0.1, 0.0))
+    attach(optimizer)
+
+    def loss(model: Any, x: mx.array) -> mx.array:
+        return mx.square(model(x) - x[:, :1]).mean()
+
+    gradients = {"layers": [{"weight": mx.zeros((1, 4)), "bias": mx.zeros((1,))}, {}]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        find_learning_rate(model, optimizer, loss, [x], start=1e-3, end=2e-3, steps=40)
+        for _ in range(29):
+            optimizer.update(model, gradients)
+    for name in ("learning_rate", r"layers\.1\.p"):
+        with pytest.warns(RuntimeWarning, match=f"{name}.*|30 updates.*{name}"):
+            optimizer.update(model, gradients)

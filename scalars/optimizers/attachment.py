@@ -78,11 +78,13 @@ class Attachment:
             length("total_steps of horizon", self.horizon.total_steps)
         for model in self.models:
             check_rates(model, self.horizon)
-        known = [] if before is None else [rider.leaf for rider in before.riders.values()]
+        own = [] if before is None else [*before.riders.values()]
         for name, rider in self.riders.items():
-            other = all(rider.leaf is not leaf for leaf in known)
-            used = rider.leaf._cell is not rider.free or (rider.driven and rider.free.extras)
-            if other and used:
+            follows = rider.leaf._cell is not rider.free
+            saved = any(one not in own for one in rider.free.extras)
+            if (follows and all(rider.leaf is not one.leaf for one in own)) or (
+                rider.driven and saved
+            ):
                 rule = "a scalar that no other optimizer drives or saves, with a horizon"
                 way_out = (
                     "Make the schedule anew for this optimizer, call detach(other) first, or "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.nn as nn
@@ -26,17 +27,29 @@ class IdleWatch:
         self._leaves = leaves
         self._step = step
         self._watching = step is not None
+        self._paused = False
         self._eager_updates = 0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no updates within a block, which undoes them."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
 
     def updated(self) -> None:
         """Count an eager update, and warn if many were made and scalars were never updated."""
+        if self._paused:
+            return
         self._eager_updates += 1
         if self._watching and self._eager_updates == UPDATES_UNTIL_IDLE:
             self._warn(self._eager_updates)
 
     def look(self) -> None:
         """Warn if many compiled updates were made and scalars were never updated."""
-        if not self._watching:
+        if not self._watching or self._paused:
             return
         if not any(leaf._cell.fresh for leaf in self._leaves.values()):
             self._watching = False
@@ -54,7 +67,7 @@ class IdleWatch:
         Raises:
             ValueError: The update is traced and captures the optimizer, but not such a scalar.
         """
-        if not traced and self._eager_updates != UPDATES_UNTIL_IDLE:
+        if not traced and (self._paused or self._eager_updates != UPDATES_UNTIL_IDLE):
             return
         known = {id(leaf) for leaf in self._leaves.values()}
         used = {n: x for n, scalar in in_model(model, only_training=True) for x in scalar.leaves}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field, FrozenInstanceError, dataclass, fields
 from functools import cache, cached_property, wraps
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_type_hints
 
 from .. import checks
@@ -59,7 +60,8 @@ class Schedule(Leaf):
     with another annotation is not checked), and defines ``value_at``. The signature, checks,
     repr, pickle and copy are derived from them. A schedule is immutable:
     ``dataclasses.replace`` returns a changed copy. A subclass that has an ``__init__`` besides its
-    fields, for other ways to pass them, sets all of them there and calls ``__post_init__``.
+    fields, for other ways to pass them, sets all of them there and calls ``__post_init__``. It
+    takes the fields by name too, so that ``repr``, ``to_config`` and ``dataclasses.replace`` work.
 
     ``value_at`` receives a float, a NumPy array or an ``mx.array``. Operators support all
     three, and so do ``scalars.exp``, ``log``, ``sqrt``, ``sin``, ``cos``, ``tanh``, ``floor``,
@@ -85,6 +87,7 @@ class Schedule(Leaf):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         own = "__init__" in vars(cls)
+        cls.has_own_init = own or cls.has_own_init
         dataclass(eq=False, repr=False, match_args=False)(cls)
         cls.__init__ = _explaining(cls.__init__, cls)  # type: ignore[method-assign]
         if own and not cls._fields():
@@ -98,6 +101,9 @@ class Schedule(Leaf):
 
     def __post_init__(self) -> None:
         cls = type(self)
+        if cls.has_own_init:
+            own = vars(self).items()
+            self._others = {name: x for name, x in own if name not in field_checks(cls)}
         for name, checks_of_field in field_checks(cls).items():
             for check in checks_of_field:
                 value = check(f"{name} of {cls.__name__}", getattr(self, name))
@@ -118,6 +124,10 @@ class Schedule(Leaf):
             raise FrozenInstanceError(f"cannot change {name} of {type(self).__name__}: {way_out}")
         super().__setattr__(name, value)
 
+    has_own_init: ClassVar[bool] = False
+    """Whether the class, or one that it is based on, defines ``__init__``."""
+    _others: Mapping[str, Any] = MappingProxyType({})
+    """What such an ``__init__`` has set besides the fields, which copies need."""
     monotone_pieces: ClassVar[bool] = False
     """Whether the value is monotone between two ``edges``, if the scalars in the fields are."""
 
@@ -195,7 +205,7 @@ class Schedule(Leaf):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the arguments and the state, as an independent schedule."""
-        return _restore, (type(self), self._arguments(), self.state_dict())
+        return _restore, (type(self), {**self._arguments(), **self._others}, self.state_dict())
 
 
 def _restore(

@@ -3,57 +3,74 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+
+from .. import checks
 
 FRACTIONS = "fractions of the run, as Horizon(total).fraction(steps=...) makes them"
 RUN = "not given to a schedule: call update(step / total), or pass Horizon(total) to attach"
+RATE = ("peak", "value", "schedule", "start")
 CALLED: dict[str, tuple[str, ...]] = {
-    # The name there, and the names here, of which a schedule has at most one.
-    "base_lr": ("low", "start"),
+    # The name there, and the names here. The first one that a schedule has is meant.
+    "T_0": ("first_cycle",),
+    "T_mult": ("cycle_mult",),
+    "base_lr": ("low", *RATE),
     "decay_rate": ("factor",),
-    "div_factor": ("start",),
+    "decay_steps": ("decay", "every"),
     "end_lr": ("end",),
     "end_value": ("end",),
     "eta_min": ("end",),
-    "final_div_factor": ("end",),
     "gamma": ("factor",),
     "init": ("start",),
     "init_value": ("start",),
-    "initial_learning_rate": ("start",),
-    "initial_lr": ("start",),
-    "learning_rate": ("start", "peak", "value"),
-    "lr": ("start", "peak", "value"),
-    "lr_min": ("end", "minimum"),
+    "initial_learning_rate": ("value", "start"),
+    "learning_rate": RATE,
+    "lr": RATE,
+    "lr_min": ("minimum", "end"),
     "max_lr": ("peak", "high"),
     "min_delta": ("threshold",),
     "min_lr": ("minimum", "end"),
     "num_cycles": ("times",),
     "num_decay_steps": ("decay",),
     "num_warmup_steps": ("fraction", "warmup"),
+    "peak_lr": ("peak",),
     "peak_value": ("peak",),
     "pct_start": ("warmup",),
     "step_size": ("every",),
-    "step_size_up": ("cycle",),
-    "T_0": ("first_cycle",),
-    "T_mult": ("cycle_mult",),
     "warmup_steps": ("fraction", "warmup"),
 }
 LENGTHS = ("T_max", "decay_steps", "max_steps", "num_training_steps", "steps", "total_iters",
            "total_steps", "transition_steps")  # fmt: skip
-COUNTS = ("fraction", "warmup", "decay", "every", "cycle", "first_cycle", "milestones")
+PARTS = ("T_0", "decay_steps", "num_decay_steps", "pct_start", "step_size")
+"""The names whose arguments here are fractions of the run, and nothing else."""
+OTHERWISE = {
+    # What the field of a schedule has in common with the name elsewhere is its name alone.
+    "DynamicLossScale": ("factor", "minimum"),
+    "NewBob": ("threshold",),
+    "Truncated": ("end",),
+}
 
 
-def hint(schedule: Callable[..., Any], named: Any) -> str:
+def hint(schedule: type[Any], named: Any) -> str:
     """Return what to write instead of arguments that a schedule does not have, and its call."""
-    signature = inspect.signature(schedule)
-    parameters = signature.parameters
-    hints = []
-    for name in [name for name in named if name not in parameters]:
-        if name in LENGTHS:
-            hints.append(f"{name!r} is {RUN}.")
-        elif here := [one for one in CALLED.get(name, ()) if one in parameters]:
-            unit = f", in {FRACTIONS}" if here[0] in COUNTS else ""
-            hints.append(f"{name!r} is called {here[0]!r} here{unit}.")
+    parameters = inspect.signature(schedule).parameters
+    hints = [_hint(schedule, name) for name in named if name not in parameters]
     shown = ", ".join([str(p.replace(annotation=p.empty)) for p in parameters.values()])
-    return " ".join([*hints, f"The call is {schedule.__name__}({shown})."])
+    return " ".join([*filter(None, hints), f"The call is {schedule.__name__}({shown})."])
+
+
+def _hint(schedule: type[Any], name: str) -> str:
+    """Return what an argument of another library is called, or nothing if that is not known."""
+    from .base import field_checks
+
+    known: dict[str, Any] = field_checks(cast("Any", schedule))
+    unfit = OTHERWISE.get(schedule.__name__, ())
+    for field in [one for one in CALLED.get(name, ()) if one in known and one not in unfit]:
+        is_fraction = bool({checks.fraction, checks.span}.intersection(known[field]))
+        if name in PARTS and not is_fraction:
+            continue
+        unit = f", in {FRACTIONS}" if is_fraction else ""
+        if name == "min_delta":
+            unit = ', with threshold_mode="abs"'
+        return f"{name!r} is called {field!r} here{unit}."
+    return f"{name!r} is {RUN}." if name in LENGTHS else ""

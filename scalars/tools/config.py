@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -63,7 +64,13 @@ def _config(scalar: Any, depth: int) -> dict[str, Any]:
     if (name := registry.name_of(scalar)) is None:
         way_out = "Define a class for it and call register(name, class)."
         checks.fail("a schedule", "one that has a name", scalar, way_out)
-    return {"name": name, **_plain(scalar.given(), depth)}
+    given = scalar.given()
+    taken = inspect.signature(type(scalar)).parameters
+    if unfit := [one for one in given if one == "name" or one not in taken]:
+        rule = f"an argument of {type(scalar).__name__}(...) other than 'name'"
+        way_out = "Accept it in __init__ under another name, or pickle the schedule."
+        checks.fail("a field in a config", rule, unfit[0], way_out)
+    return {"name": name, **{key: _plain(x, depth + 1) for key, x in given.items()}}
 
 
 def _of_phase(phase: Phase, depth: int) -> dict[str, Any]:
@@ -79,6 +86,9 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, ScheduledScalar):
         return _config(value, depth)
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        if isinstance(value.get("name"), str) or tuple(sorted(value)) in KINDS:
+            rule = "other than those that describe a schedule"
+            checks.fail("the keys of a mapping in a config", rule, [*value], "Rename one.")
         return {key: _plain(item, depth + 1) for key, item in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

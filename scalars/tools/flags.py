@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from argparse import ArgumentParser, Namespace
 from collections.abc import Collection
+from inspect import Parameter
 from typing import Any
 
 from .. import checks
@@ -14,7 +15,7 @@ from ..schedules.base import Schedule
 from ..schedules.composition import Warmup
 from ..schedules.stepwise import StepDecay
 from ..training.horizon import Horizon
-from .names import NAMES, from_name
+from .names import NAMES, from_name, of_peak
 from .parsing import parse
 from .registry import REGISTERED
 
@@ -39,6 +40,7 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
 SHAPES = ("warmup_steps", "end_lr_ratio", "decay_steps", "decay_gamma")
 """The flags of the shape of a schedule, which not every schedule uses."""
 CONSTANT = ("constant", "fixed_lr")
+NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -92,7 +94,7 @@ def from_arguments(arguments: Namespace) -> ScheduledScalar:
         ValueError: A flag is missing, out of its range, or given although the schedule does not
             use it, or the name is unknown. ``--learning_rate`` has a default, and is not used by
             an expression.
-        TypeError: A flag is of the wrong type.
+        TypeError: A flag is of the wrong type, or ``arguments`` has none of the flags.
 
     Example:
         >>> from argparse import ArgumentParser
@@ -103,7 +105,12 @@ def from_arguments(arguments: Namespace) -> ScheduledScalar:
         >>> float(lr.update(0.25))
         0.75
     """
+    if not any(hasattr(arguments, name) for name in FLAGS):
+        way_out = "Pass parser.parse_args() of a parser with the flags of add_arguments."
+        checks.fail("arguments", "a Namespace with the flags", arguments, way_out, wrong_type=True)
     values = {name: getattr(arguments, name, default) for name, (_, default, _) in FLAGS.items()}
+    if values["end_lr_ratio"] is not None:
+        of_peak("--end_lr_ratio: end_ratio", values["end_lr_ratio"])
     if values["steps_this_run"] is not None:
         checks.count("--steps_this_run", values["steps_this_run"])
     name = values["lr_schedule"]
@@ -138,7 +145,8 @@ def _refuse_unused(name: Any, values: dict[str, Any]) -> None:
     for flag in SHAPES:
         if flag not in used and values[flag] != FLAGS[flag][1]:
             rule = f"left out with --lr_schedule {name}, which does not use it"
-            checks.fail(f"--{flag}", rule, values[flag], "Remove it.")
+            where_set = f", or pass --{flag} 0 if the script sets it" if FLAGS[flag][1] == 0 else ""
+            checks.fail(f"--{flag}", rule, values[flag], f"Remove it{where_set}.")
 
 
 def _given(values: dict[str, Any], name: str) -> Any:
@@ -163,8 +171,12 @@ def _registered(name: str, values: dict[str, Any]) -> ScheduledScalar:
     factory = REGISTERED[name]
     known = inspect.signature(factory).parameters
     for key, parameter in known.items():
-        if parameter.default is parameter.empty:
-            _given(values, key)
+        if parameter.default is not parameter.empty or parameter.kind not in NAMED:
+            continue
+        if key not in FLAGS:
+            rule, way_out = f"one of {', '.join(FLAGS)}, or one with a default", "Rename it."
+            checks.fail(f"an argument of {name} without a default", rule, key, way_out)
+        _given(values, key)
     given = {key: value for key, value in values.items() if key in known and value is not None}
     return _scalar(factory(**given))
 

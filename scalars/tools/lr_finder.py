@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -292,10 +292,13 @@ def _run(
 
 @contextmanager
 def _silent(optimizer: Optimizer) -> Iterator[None]:
-    """Call no callbacks of an attached group, whose scalars are not those of the test."""
+    """Tell nobody of the updates of the test, if the optimizer is attached."""
     attachment = getattr(optimizer, "_attachment", None)
-    with attachment.group.callbacks.silent() if attachment is not None else nullcontext():
+    if attachment is None:
         yield
+    else:
+        with attachment.group.callbacks.silent(), attachment.idle.paused():
+            yield
 
 
 @contextmanager

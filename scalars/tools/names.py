@@ -140,6 +140,13 @@ NAMES: dict[str, Callable[..., Schedule]] = {
 }
 
 
+COUNTING = (_cosine_warmup_with_min_lr, _inverse_sqrt, _warmup_stable_decay)
+"""The makers that count steps even if there is no warm-up."""
+of_peak = checks.bounded(
+    "a fraction of the peak, from 0 to 1", lambda x: 0 <= x <= 1, "Pass a number such as 0.1."
+)
+
+
 def from_name(
     name: str,
     peak: float,
@@ -183,7 +190,7 @@ def from_name(
     make = NAMES[checks.one_of("name", name, NAMES)]
     checks.positive("peak", peak)
     horizon = total_steps if isinstance(total_steps, Horizon) else Horizon(total_steps)
-    end = None if end_ratio is None else peak * checks.fraction("end_ratio", end_ratio)
+    end = None if end_ratio is None else peak * of_peak("end_ratio", end_ratio)
     known = list(inspect.signature(make).parameters.values())[1:]
     names = [parameter.name for parameter in known]
     for option in options:
@@ -213,7 +220,7 @@ def _factory(name: str, horizon: Horizon | None, missing: str) -> Callable[..., 
     def make(
         peak: float, warmup_steps: float = 0, end_ratio: float | None = None, **options: Any
     ) -> Schedule:
-        if horizon is None and (warmup_steps or "decay_steps" in options):
+        if horizon is None and (warmup_steps or NAMES[name] in COUNTING):
             way_out = "Pass the number of steps in the run."
             checks.fail(missing, f"given for {name} with a number of steps", None, way_out)
         return from_name(name, peak, horizon or 1, warmup_steps, end_ratio, **options)

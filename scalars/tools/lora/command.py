@@ -128,6 +128,7 @@ def _config(lora: Any, arguments: Sequence[str]) -> dict[str, Any]:
     """Merge the arguments, the config file and mlx-lm's defaults, as mlx-lm does."""
     config = vars(_parser(lora).parse_args(arguments))
     allowed = {*lora.CONFIG_DEFAULTS, *KNOWN}
+    rate = config["learning_rate"]
     if config["config"]:
         written = _yaml(config["config"], lora.yaml_loader)
         for name, value in written.items():
@@ -140,6 +141,9 @@ def _config(lora: Any, arguments: Sequence[str]) -> dict[str, Any]:
     for name, value in lora.CONFIG_DEFAULTS.items():
         if config.get(name) is None:
             config[name] = value
+    if rate is not None and config["lr_schedule"] is not None:
+        way_out = "Remove it, or remove lr_schedule, which is used instead of it."
+        checks.fail("--learning-rate", "left out with lr_schedule", rate, way_out)
     return config
 
 
