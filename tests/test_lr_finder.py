@@ -327,5 +327,5 @@ def test_the_updates_of_the_test_count_as_none_without_progress() -> None:
         for _ in range(29):
             optimizer.update(model, gradients)
     for name in ("learning_rate", r"layers\.1\.p"):
-        with pytest.warns(RuntimeWarning, match=f"{name}.*|30 updates.*{name}"):
+        with pytest.warns(RuntimeWarning, match=name):
             optimizer.update(model, gradients)
