@@ -104,11 +104,20 @@ def attach(
         return before.group
     attachment = Attachment(optimizer, group, horizon, models)
     attachment.prepare(attachment.check(before))
+    try:
+        _replace(before, attachment, group)
+    except BaseException:  # complete the call after an interrupt
+        _replace(before, attachment, group)
+        raise
+    return attachment.group.changed()
+
+
+def _replace(before: Attachment | None, attachment: Attachment, group: ScalarGroup) -> None:
+    """Link the scalars, in place of what an earlier call has linked."""
     if before is not None:
         before.unlink()
         attachment.group = before.group.become(group)
     attachment.link()
-    return attachment.group.changed()
 
 
 def detach(optimizer: Optimizer) -> None:
@@ -136,7 +145,12 @@ def detach(optimizer: Optimizer) -> None:
     if not isinstance(optimizer, AttachedOptimizer):
         name = type(optimizer).__name__
         checks.fail("the optimizer", "attached", name, "Call attach(optimizer) first.")
-    optimizer._attachment.unlink()
+    attachment: Attachment = optimizer._attachment
+    try:
+        attachment.unlink()
+    except BaseException:  # complete the call after an interrupt
+        attachment.unlink()
+        raise
 
 
 def _each_once(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from .. import checks
 from ..number.together import load_all
 from . import words
 from .discover import PRIVATE, members, rates, within
+from .lending import LENT, SCHEDULERS, ApplySingle, Lent
 
 KEY = "scalars"
 
@@ -25,28 +26,43 @@ class AttachedOptimizer(Optimizer):
     """Its ``Attachment``."""
     _plain: type[Optimizer]
 
-    def init(self, parameters: dict[str, Any], *more: Any, **named: Any) -> Any:
+    def __init_subclass__(cls) -> None:
+        """Do not tell the optimizer's own class, which may keep a list of its subclasses."""
+
+    apply_single = ApplySingle()
+
+    def init(self, *arguments: Any, **named: Any) -> Any:
         """Initialize the state, in which the key of the scalars must be unused."""
-        if KEY in parameters:
+        if any(isinstance(one, dict) and KEY in one for one in (*arguments, *named.values())):
             refuse_parameter()
-        return super().init(parameters, *more, **named)
+        return super().init(*arguments, **named)
 
-    def apply_gradients(self, gradients: Any, parameters: Any, *more: Any, **named: Any) -> Any:
-        """Apply the gradients with the values of this step."""
+    def apply_gradients(self, *arguments: Any, **named: Any) -> Any:
+        """Apply gradients with the values of this step."""
+        if id(self) in LENT.get():  # as a part of an update
+            return super().apply_gradients(*arguments, **named)
+        gradients = named.get("gradients", arguments[0] if arguments else None)
 
-        def apply(twin: Any) -> Any:
-            return twin.apply_gradients(gradients, parameters, *more, **named)
+        def apply() -> Any:
+            return super(AttachedOptimizer, self).apply_gradients(*arguments, **named)
 
         return self._attachment.update(self, gradients, apply)
 
-    def update(self, model: nn.Module, gradients: Any, *more: Any, **named: Any) -> Any:
+    def update(self, *arguments: Any, **named: Any) -> Any:
         """Update a model with the values of this step."""
-
-        def update(twin: Any) -> Any:
-            return twin.update(model, gradients, *more, **named)
-
+        if id(self) in LENT.get():
+            return super().update(*arguments, **named)
+        model, gradients = [
+            named.get(name, arguments[i] if i < len(arguments) else None)
+            for i, name in enumerate(("model", "gradients"))
+        ]
         link = self._attachment
-        link.idle.check_layers(model, link.steps.traced)
+        if isinstance(model, nn.Module):
+            link.idle.check_layers(model, link.steps.traced)
+
+        def update() -> Any:
+            return super(AttachedOptimizer, self).update(*arguments, **named)
+
         return link.update(self, gradients, update)
 
     @contextmanager
@@ -64,7 +80,7 @@ class AttachedOptimizer(Optimizer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a scheduled attribute cannot be set while attached."""
-        if name not in PRIVATE:
+        if name not in PRIVATE and id(self) not in LENT.get():
             kept = self._attachment.kept
             of = members(self) if name == "learning_rate" else [self]
             of = [one for one in of if id(one) in kept]  # others were added since
@@ -86,10 +102,13 @@ class AttachedOptimizer(Optimizer):
     def state(self, state: dict[str, Any]) -> None:
         link = self._attachment
         if state in ({}, []) and not isinstance(self, MultiOptimizer):
-            link.empty(self)
+            link.emptied.empty(self)
             return
         inherited: Any = super(AttachedOptimizer, type(self)).state
         captured = self._state
+        link.emptied.check_assigned(self, state)
+        if id(self) in LENT.get() and KEY in captured and isinstance(state, dict):
+            state = {KEY: captured[KEY], **state}  # the optimizer's own code does not know it
         _check_state(self, state)
         if self is link.carrier:
             load_all(link.loadables(state))
@@ -101,7 +120,8 @@ class AttachedOptimizer(Optimizer):
             except BaseException:  # complete the assignment after an interrupt
                 self._state = _put(state, captured)
                 raise
-        link.emptied.discard(id(self))
+        link.emptied.refilled(self)
+        link.counting.choose()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Raise ``TypeError``: the scalars of a copy would not be linked to its state."""
@@ -144,18 +164,26 @@ def _put(new: Any, captured: Any) -> Any:
     return tree_map(lambda leaf: leaf, new)
 
 
-def become_attached(member: Any, attachment: Any) -> None:
-    """Change the class of an optimizer to its attached subclass."""
+def become_attached(member: Any, attachment: Any, scheduled: Iterable[str]) -> None:
+    """Change the class of an optimizer to its attached subclass; some attributes are scheduled."""
+    if isinstance(member, AttachedOptimizer):  # an interrupted call is completed
+        return
     plain = type(member)
-    names = {"__module__": plain.__module__, "__doc__": plain.__doc__, "_plain": plain}
-    member.__class__ = type(plain.__name__, (AttachedOptimizer, plain), names)
-    member._attachment = attachment
+    own: dict[str, Any] = {name: Lent(name) for name in (*scheduled, SCHEDULERS)}
+    own |= {"__module__": plain.__module__, "__doc__": plain.__doc__, "_plain": plain}
+    vars(member)["_attachment"] = attachment
+    _set_class(member, type(plain.__name__, (AttachedOptimizer, plain), own))
 
 
 def become_plain(member: Any) -> None:
     """Change the class of an optimizer back to its own."""
-    member.__class__ = member._plain
-    del member._attachment
+    if isinstance(member, AttachedOptimizer):
+        _set_class(member, member._plain)
+    vars(member).pop("_attachment", None)
+
+
+def _set_class(member: Any, to: type) -> None:
+    object.__setattr__(member, "__class__", to)  # not by the optimizer's own __setattr__
 
 
 def refuse_parameter() -> None:

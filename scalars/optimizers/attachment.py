@@ -2,15 +2,14 @@
 
 A compiled step captures ``optimizer.state``, and a checkpoint saves it. An attachment stores
 the arrays of each scalar there, under the key ``scalars``. It changes the class of the optimizer
-to a subclass, ``AttachedOptimizer``, which makes each update with a twin: a temporary object of
-the plain class that shares the state and has numbers in place of scalars. So the optimizer's own
-code computes with Python floats, nothing has to be restored after an error, and no global state
-is used. In a trace the numbers are traced scalars.
+to a subclass, ``AttachedOptimizer``, in which the scheduled attributes are numbers during an
+update: Python floats, or traced scalars while a function is traced. See ``lending.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from functools import partial
 from typing import Any, cast
 
@@ -28,12 +27,13 @@ from . import words
 from .attached import KEY, become_attached, become_plain, refuse_parameter
 from .counting import Counting
 from .discover import Kept, members
+from .emptied import Emptied
 from .idle import IdleWatch
+from .lending import floating_dtype, lend
 from .precision import LayerViews, check_rate, check_rates, dropout_rates
 from .riding import Rider, keyed
 from .staying import Stays
 from .steps import Steps, is_traced_tree
-from .twin import Numbers, Twin
 
 
 class Attachment:
@@ -58,14 +58,13 @@ class Attachment:
         self.entries: dict[str, Any] = {}
         self.as_one = False
         """Whether the callbacks are called only after several changes."""
-        self.emptied: set[int] = set()
-        """The ``id`` of each member whose state was taken away."""
+        self.emptied = Emptied(KEY)
         steps = None if horizon is None else self.steps
         self.kept = {id(member): Kept.by(member) for member in self.members}
         self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
-        leaves = {name.replace("/", "."): rider.leaf for name, rider in self.riders.items()}
-        step = None if horizon else lambda: self.carrier._state.get("step")
-        self.idle = IdleWatch(leaves, step)
+        self.leaves = {name.replace("/", "."): x.leaf for name, x in self.riders.items()}
+        step = None if horizon else lambda: self.counting.step
+        self.idle = IdleWatch(self.leaves, step)
         self.views = LayerViews()
 
     # Linking --------------------------------------------------------------------
@@ -101,10 +100,10 @@ class Attachment:
 
     def _refuse_restart(self) -> None:
         """Raise ``ValueError`` if the optimizer has made steps without updates of the scalars."""
-        if not (step := self.carrier.step.item()):
+        if not (step := self.counting.step.item()):
             return
-        leaves = {name.replace("/", "."): rider.leaf for name, rider in self.riders.items()}
-        fresh = [n for n, x in leaves.items() if x._cell.fresh and x.changes and not x.on_device]
+        leaves = self.leaves.items()
+        fresh = [n for n, x in leaves if x._cell.fresh and x.changes and not x.on_device]
         if fresh:
             rule = f"updated to the progress of the run, as the optimizer has made {step} steps"
             way_out = (
@@ -129,7 +128,7 @@ class Attachment:
     def link(self) -> None:
         """Change the class of the optimizers and put the scalars into the state."""
         for member in self.members:
-            become_attached(member, self)
+            become_attached(member, self, self.kept[id(member)].scheduled)
         self.entries = {
             name: rider.join(partial(self._check, name)) for name, rider in self.riders.items()
         }
@@ -217,35 +216,24 @@ class Attachment:
         riders = self.riders.items()
         return [one for name, rider in riders for one in rider.loadable(name, saved[name])]
 
-    def empty(self, member: Any) -> None:
-        """Take away what a member keeps for the parameters, until a saved state is assigned.
-
-        Some trainers free the memory of ``optimizer.state`` for a while. The step and the scalars
-        stay, as they may be read meanwhile.
-        """
-        state: dict[str, Any] = member._state
-        for key in [k for k, v in state.items() if not isinstance(v, mx.array) and k != KEY]:
-            del state[key]
-        member._initialized = False
-        self.emptied.add(id(member))
-
     # An update ------------------------------------------------------------------
 
-    def update(self, member: Any, gradients: Any, call: Callable[[Any], Any]) -> Any:
-        """Make an update with a twin, which has numbers in place of the scalars.
+    def update(self, member: Any, gradients: Any, call: Callable[[], Any]) -> Any:
+        """Make an update, during which the optimizers have numbers in place of the scalars.
 
         Args:
             member: The optimizer that makes the update.
-            gradients: The gradients.
-            call: Calls a method of the twin.
+            gradients: The gradients, or what the optimizer takes instead.
+            call: Makes the update.
         """
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
-        if id(member) in self.emptied:
-            way_out = "Assign the state that was saved, optimizer.state = loaded."
-            checks.fail("optimizer.state", "complete before an update", {}, way_out)
+        several = members(member) if len(self.members) > 1 else [member]
+        known = {one: self.kept[id(one)] for one in several if id(one) in self.kept}
+        for one, kept in known.items():
+            self.emptied.check_complete(one)
+            kept.check(one)
         self.relink()
-        self.kept[id(member)].check_lists(member)
         # Only with a horizon the number of the step is read, as it may be on the device.
         driven = self.horizon is not None
         traced, done = self.steps.traced, None
@@ -254,15 +242,15 @@ class Attachment:
         if not traced and is_tracing() and is_traced_tree(gradients):
             raise ValueError(words.BLIND_STEP)
         before = self.counting.arrays()
+        dtype = floating_dtype(gradients) if traced else None
+        scheduled = {one: kept.scheduled for one, kept in known.items()}
 
         def make() -> Any:
-            twin = Twin(member, Numbers(self.kept, traced, gradients))
-            try:
-                return call(twin.optimizer)
-            finally:
-                twin.hand_over()
+            if done is not None:
+                self.steps.stop_at(done)
+            return lend(scheduled, dtype, call)
 
-        updated = make() if done is None else self.steps.stopped(done, make)
+        updated = copy_context().run(make)  # the context is discarded, also after an error
         counted = self.counting.counted(before, traced) if driven else True
         if not traced:
             if counted:  # the optimizer may have skipped this update

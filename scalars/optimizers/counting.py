@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +11,7 @@ from mlx.optimizers import Optimizer
 from .. import checks
 from ..words import PACKAGE
 from . import words
+from .discover import held
 
 
 class Counting:
@@ -24,7 +25,7 @@ class Counting:
         members: The optimizer and those that it holds.
     """
 
-    def __init__(self, optimizer: Optimizer, members: Iterable[Optimizer]) -> None:
+    def __init__(self, optimizer: Optimizer, members: Sequence[Optimizer]) -> None:
         self._optimizer = optimizer
         self._counting: list[Any] = [one for one in members if "step" in one._state]
         if not self._counting:
@@ -32,17 +33,25 @@ class Counting:
             checks.fail("optimizer.state", "a state with 'step'", sorted(optimizer._state), way_out)
         self.first = self._counting[0]
         self._chosen = self.first
-        if len(self._counting) > 1:
-            self._chosen = max(self._counting, key=lambda one: int(one._state["step"].item()))
         self._has_counted = False
-        self.by_one = all(map(_counts_by_one, self._counting))
+        self.choose()
+        known = [optimizer, *self._counting]
+        self.by_one = all(map(_counts_by_one, known)) and _each_held_once(members)
         """Whether an update surely adds 1 to the step."""
+
+    def choose(self) -> None:
+        """Take the step that has counted most, until an update shows which one counts."""
+        if len(self._counting) > 1 and not self._has_counted:
+            self._chosen = max(self._counting, key=lambda one: int(one._state["step"].item()))
 
     @property
     def step(self) -> mx.array:
         """The step array of the run."""
-        step: mx.array = self._chosen._state["step"]
-        return step
+        step: Any = self._chosen._state["step"]
+        if not isinstance(step, mx.array):  # a number that the user has assigned
+            step = mx.array(checks.count('optimizer.state["step"]', step, least=0), mx.uint64)
+            self.put(step)
+        return step  # type: ignore[no-any-return]
 
     def put(self, step: mx.array) -> None:
         """Replace the step array of the run."""
@@ -76,6 +85,12 @@ class Counting:
                 raise ValueError(words.OTHER_STEP.format(outer=outer, inner=inner))
             self._chosen = moved[0]
         return any(one is self._chosen for one in moved)
+
+
+def _each_held_once(members: Iterable[Optimizer]) -> bool:
+    """Return whether no optimizer is held in two places, so that it makes one update."""
+    places = [id(one) for member in members for _, one in held(member)]
+    return len(places) == len(set(places))
 
 
 def _counts_by_one(optimizer: Any) -> bool:

@@ -17,6 +17,7 @@ from ..number.mlx_protocol import KEEPING
 from ..number.scalar import Expression, ScheduledScalar
 from ..training.group import Grouped, ScalarGroup
 from . import words
+from .stand_in import StandIn
 
 Found = Iterable[tuple[str, ScheduledScalar]]
 PRIVATE = ("_schedulers", "_state", "_attachment")
@@ -31,24 +32,18 @@ def members(optimizer: Optimizer) -> list[Optimizer]:
     found = {id(optimizer): optimizer}
     waiting = [optimizer]
     while waiting:
-        for _, member in _held("", vars(waiting.pop())):
+        for _, member in held(waiting.pop()):
             if id(member) not in found:
                 found[id(member)] = member
                 waiting.append(member)
     return list(found.values())
 
 
-def _held(name: str, value: Any) -> Iterator[tuple[str, Optimizer]]:
-    """Yield the optimizers in a value by name, also from lists, tuples and dicts."""
-    if isinstance(value, Optimizer):
-        yield name, value
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _held(f"{name}.{i}", item)
-    elif isinstance(value, dict) and not isinstance(value, nn.Module):
-        for key, item in value.items():
-            if key not in PRIVATE:
-                yield from _held(f"{name}.{key}" if name else str(key), item)
+def held(optimizer: Optimizer) -> Iterator[tuple[str, Optimizer]]:
+    """Yield the optimizers in the attributes of another one by name."""
+    for name, value in vars(optimizer).items():
+        if name not in PRIVATE:
+            yield from _inside(name, value, Optimizer)
 
 
 def record(value: Any) -> dict[str, Any] | None:
@@ -57,36 +52,119 @@ def record(value: Any) -> dict[str, Any] | None:
     return vars(value) if keeps and hasattr(value, "__dict__") else None
 
 
+def _children(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the items of a container or a config with their names, or nothing."""
+    if isinstance(value, (list, tuple)):
+        return enumerate(value)
+    if isinstance(value, dict):
+        return () if isinstance(value, nn.Module) else value.items()
+    fields = None if isinstance(value, type) else record(value)
+    return () if fields is None else fields.items()
+
+
+def _inside(
+    name: str, value: Any, kind: type | tuple[type, ...], around: tuple[int, ...] = ()
+) -> Iterator[tuple[str, Any]]:
+    """Yield the objects of a kind in a value by name, also from containers and configs."""
+    if isinstance(value, kind):
+        yield name, value
+    elif id(value) not in around:
+        for key, item in _children(value):
+            if type(item) is not float:
+                yield from _inside(f"{name}.{key}", item, kind, (*around, id(value)))
+
+
 def within(name: str, value: Any) -> Found:
     """Yield the scalars in a value by name, also from containers and configs."""
-    if isinstance(value, ScheduledScalar):
-        yield name, value
-    elif isinstance(value, (ScalarGroup, Grouped)):
-        yield from (value if isinstance(value, ScalarGroup) else value.group).items()
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from within(f"{name}.{i}", item)
-    elif isinstance(value, dict) and not isinstance(value, nn.Module):
-        for key, item in value.items():
-            yield from within(f"{name}.{key}", item)
-    elif not isinstance(value, type) and (fields := record(value)) is not None:
-        yield from within(name, fields)
+    for found, item in _inside(name, value, (ScheduledScalar, ScalarGroup, Grouped)):
+        if isinstance(item, ScheduledScalar):
+            if not (isinstance(item, StandIn) and item.passing):
+                yield found, item
+        else:
+            yield from (item if isinstance(item, ScalarGroup) else item.group).items()
 
 
-def replaced(value: Any, of: Callable[[Any], Any], kind: type = ScheduledScalar) -> Any:
-    """Replace each x of a kind by ``of(x)`` in a value, also in copies of what contains it."""
-    if isinstance(value, kind):
-        return of(value)
-    if isinstance(value, (list, tuple)):
-        items = [replaced(item, of, kind) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, dict) and not isinstance(value, nn.Module):
-        return {key: replaced(item, of, kind) for key, item in value.items()}
-    if not isinstance(value, type) and (fields := record(value)) is not None:
-        changed = copy(value)
-        vars(changed).update(replaced(fields, of, kind))
-        return changed
-    return value
+class Copies:
+    """Copies of containers and configs with other objects in place of the scalars in them."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[Any, Any, Any]] = []
+        """An original, its copy, and what the copy contained at first."""
+        self._before: dict[int, Any] = {}
+        """What the items of the copies stand for, by their ``id``."""
+        self._known: dict[int, Any] = {}
+
+    def of(self, value: Any, of: Callable[[Any], Any]) -> Any:
+        """Replace each scalar x by ``of(x)`` in a value, and in copies of what contains it."""
+        if isinstance(value, ScheduledScalar):
+            return of(value)
+        if id(value) in self._known:
+            return self._known[id(value)]
+        self._known[id(value)] = value  # if it contains itself
+        items = {key: self._of_item(item, of) for key, item in _children(value)}
+        if all(items[key] is item for key, item in _children(value)):
+            return value
+        made = self._known[id(value)] = _with_items(value, items)
+        self._before[id(made)] = value
+        if not isinstance(value, tuple):
+            self._made.append((value, made, _contents(made)))
+        return made
+
+    def _of_item(self, item: Any, of: Callable[[Any], Any]) -> Any:
+        given = self.of(item, of)
+        if isinstance(item, ScheduledScalar):
+            given = given * 1.0 if type(given) is float else given  # a new object
+            self._before[id(given)] = item
+        return given
+
+    def restored(self, value: Any) -> Any:
+        """Put the scalars back into a value that was made of the items of copies."""
+        if id(value) in self._before:
+            return self._before[id(value)]
+        items = {key: self.restored(item) for key, item in _children(value)}
+        unchanged = all(items[key] is item for key, item in _children(value))
+        return value if unchanged else _with_items(value, items)
+
+    def hand_back(self) -> None:
+        """Make changes of the copies in the originals, too."""
+        for original, copied, first in self._made:
+            if not _same(now := _contents(copied), first):
+                back = {key: self._before.get(id(x), x) for key, x in now.items()}
+                _refill(original, back)
+
+
+def replaced(value: Any, of: Callable[[Any], Any]) -> Any:
+    """Replace each scalar x by ``of(x)`` in a value, and in copies of what contains it."""
+    return Copies().of(value, of)
+
+
+def _contents(value: Any) -> dict[Any, Any]:
+    return dict(_children(value))
+
+
+def _same(now: Mapping[Any, Any], before: Mapping[Any, Any]) -> bool:
+    return [*now] == [*before] and all(now[key] is before[key] for key in now)
+
+
+def _with_items(value: Any, items: Mapping[Any, Any]) -> Any:
+    """Return a copy of a container or a config with other items."""
+    if isinstance(value, tuple):
+        make = getattr(type(value), "_make", type(value))  # of a named tuple
+        return make(items.values())
+    made = copy(value)
+    _refill(made, items)
+    return made
+
+
+def _refill(value: Any, items: Mapping[Any, Any]) -> None:
+    """Replace the items of a list, a dict or a config."""
+    if isinstance(value, list):
+        value[:] = items.values()
+        return
+    attributes = value if isinstance(value, dict) else vars(value)
+    for key in [key for key in attributes if key not in items]:
+        del attributes[key]
+    attributes.update(items)
 
 
 def viewed(scalar: ScheduledScalar) -> ScheduledScalar:
@@ -96,13 +174,11 @@ def viewed(scalar: ScheduledScalar) -> ScheduledScalar:
 
 
 class Kept(NamedTuple):
-    """The attributes in which an optimizer keeps scalars and other optimizers, by name."""
+    """The attributes in which an optimizer keeps scalars, by name."""
 
     scheduled: tuple[str, ...]
     """The attributes that contain scalars."""
-    optimizers: tuple[str, ...]
-    """The attributes that contain optimizers."""
-    lists: Mapping[str, list[int]]
+    containers: Mapping[str, list[int]]
     """The ``id`` of each scalar in the attributes that are containers of scalars."""
 
     @classmethod
@@ -112,13 +188,12 @@ class Kept(NamedTuple):
         found = {n: [id(s) for _, s in within(n, value)] for n, value in own.items()}
         return cls(
             tuple([name for name in own if found[name]]),
-            tuple([name for name, value in own.items() if any(_held(name, value))]),
             {n: ids for n, ids in found.items() if ids and not isinstance(own[n], ScheduledScalar)},
         )
 
-    def check_lists(self, optimizer: Optimizer) -> None:
-        """Raise ``ValueError`` if scalars in a list, such as ``betas``, were replaced in place."""
-        for name, scalars in self.lists.items():
+    def check(self, optimizer: Optimizer) -> None:
+        """Raise ``ValueError`` if scalars in a container, such as ``betas``, were replaced."""
+        for name, scalars in self.containers.items():
             value = vars(optimizer).get(name)
             if [id(scalar) for _, scalar in within(name, value)] != scalars:
                 rule = "left to its schedules while attached"
@@ -131,13 +206,17 @@ def rates(optimizer: Optimizer) -> dict[str, ScheduledScalar]:
     return {name: rate for name, rate in called if isinstance(rate, ScheduledScalar)}
 
 
-def in_optimizer(optimizer: Optimizer, prefix: str = "") -> Found:
+def in_optimizer(
+    optimizer: Optimizer, prefix: str = "", around: tuple[Optimizer, ...] = ()
+) -> Found:
     """Yield the scalars in the attributes of an optimizer and its members, by name."""
     scheduled = {name: vars(optimizer)[name] for name in Kept.by(optimizer).scheduled}
     for name, value in {**rates(optimizer), **scheduled}.items():
         yield from within(prefix + name.strip("_"), value)
-    for name, member in _held("", vars(optimizer)):
-        yield from in_optimizer(member, f"{prefix}{name}.")
+    around = (*around, optimizer)
+    for name, member in held(optimizer):
+        if all(member is not one for one in around):
+            yield from in_optimizer(member, f"{prefix}{name}.", around)
 
 
 def in_model(model: nn.Module | None, only_training: bool = False) -> Found:

@@ -85,5 +85,5 @@ def _made(step: Any) -> int:
     """Return how many updates an optimizer has made, or 0 while the step is a placeholder."""
     try:
         return int(step().item())
-    except (AttributeError, ValueError, IndexError, RuntimeError):
+    except (AttributeError, LookupError, ValueError, RuntimeError):
         return 0

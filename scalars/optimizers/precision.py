@@ -115,10 +115,13 @@ class LayerView(StandIn):
     Everything else is that of the scalar, which copies of the layer have.
     """
 
-    def __init__(self, scalar: ScheduledScalar, near: FloatingDtype, whole: FloatingDtype) -> None:
+    def __init__(
+        self, scalar: ScheduledScalar, near: FloatingDtype, whole: FloatingDtype, views: LayerViews
+    ) -> None:
         super().__init__(scalar)
         self._near = near
         self._whole = whole
+        self.views = views
 
     @property
     def own_dtype(self) -> mx.Dtype | None:  # type: ignore[override] # it may change
@@ -185,7 +188,8 @@ class LayerViews:
     """
 
     def __init__(self, models: Iterable[nn.Module] = ()) -> None:
-        self._changes: list[tuple[Any, Any, Any, Any]] = []
+        self._changes: list[tuple[Any, Any, Any, Any, Any]] = []
+        self._linked = False
         for model in models:
             whole = FloatingDtype(model)
             for module in model.modules():  # type: ignore[no-untyped-call]
@@ -197,19 +201,31 @@ class LayerViews:
             for inside, key, value in _places(container):
                 scalar = replaced(value, viewed)
                 keeps = key == KEEPING and isinstance(module, DROPOUTS)
-                view = partial(KeepingView if keeps else LayerView, near=near, whole=whole)
-                self._changes.append((inside, key, scalar, replaced(scalar, view)))
+                kind = KeepingView if keeps else LayerView
+                view = partial(kind, near=near, whole=whole, views=self)
+                self._changes.append((inside, key, value, scalar, replaced(scalar, view)))
 
     def link(self) -> None:
         """Replace the scalars by the views."""
-        for container, key, _, view in self._changes:
+        self._linked = True
+        for container, key, _, _, view in self._changes:
             container[key] = view
 
     def unlink(self) -> None:
-        """Put the scalars back, except where another value was assigned since."""
-        for container, key, scalar, view in self._changes:
+        """Put back the scalars, or the views that another attachment still has.
+
+        Another value that was assigned since stays.
+        """
+        self._linked = False
+        for container, key, before, scalar, view in self._changes:
             if _at(container, key) is view:
-                container[key] = scalar
+                container[key] = before if _are_linked(before) else scalar
+
+
+def _are_linked(value: Any) -> bool:
+    """Return whether all scalars in a value are views of attachments that are still there."""
+    found = [one for _, one in within("", value)]
+    return all(isinstance(one, LayerView) and one.views._linked for one in found)
 
 
 def _places(container: Any) -> Iterator[tuple[Any, Any, Any]]:

@@ -43,7 +43,8 @@ class Rider:
         if self.driven:
             self.leaf.keep_in(self.driven)
             self.cell.arrays.pop("progress", None)
-        self.cell.extras += (self,)
+        if self not in self.cell.extras:
+            self.cell.extras += (self,)
         self.cell.refresh()
         return self.cell.arrays
 

@@ -13,6 +13,9 @@ class StandIn(ScheduledScalar):
         scalar: The scalar, whose formula and range it has.
     """
 
+    passing = False
+    """Whether it is there only for a moment, so that whoever keeps it has no scalar."""
+
     def __init__(self, scalar: ScheduledScalar) -> None:
         self.viewed = scalar
         self._size = scalar._size

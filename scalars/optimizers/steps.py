@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -72,17 +72,12 @@ class Steps:
             self._seen = here
         return count
 
-    def stopped(self, step: int | mx.array, call: Callable[[], Any]) -> Any:
-        """Return ``call()``, during which the step keeps its number.
+    def stop_at(self, step: int | mx.array) -> None:
+        """Keep the number of the step in the current context.
 
         The optimizer increments the step before it may call a function that reads a scalar.
         """
-
-        def run() -> Any:
-            STOPPED.set({**STOPPED.get(), id(self): step})
-            return call()
-
-        return copy_context().run(run)  # the context is discarded, also after an error
+        STOPPED.set({**STOPPED.get(), id(self): step})
 
     @property
     def traced(self) -> bool:
