@@ -1,0 +1,504 @@
+"""Optimizers of all kinds against the same ones with floats that are set by hand before each step.
+
+Eagerly every parameter is the same bit for bit: an optimizer may delete, replace and change its
+attributes, keep numbers in containers and configs, and call itself in any way.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import pytest
+from mlx.utils import tree_flatten, tree_map
+
+from scalars import Horizon, Linear, attach, detach
+
+STEPS = 8
+WAYS = ["loop", "step", "compiled loop", "compiled step"]
+X = mx.random.normal((16, 4), key=mx.random.key(0))
+Y = mx.random.normal((16, 2), key=mx.random.key(1))
+
+
+class Accumulating(optim.SGD):
+    """One that keeps gradients in an attribute, and deletes it."""
+
+    def update(self, model: Any, gradients: Any) -> None:
+        if not hasattr(self, "last"):
+            self.last = gradients
+            return
+        total = tree_map(lambda a, b: (a + b) / 2, self.last, gradients)
+        del self.last
+        super().update(model, total)
+
+
+class Groups(optim.Optimizer):
+    """One with a list of dicts of settings and counters, as in PyTorch."""
+
+    def __init__(self, rate: Any, decay: Any) -> None:
+        super().__init__()
+        self._maybe_schedule("learning_rate", rate)
+        self.groups: Any = [{"betas": [0.9, 0.99], "decay": decay, "t": 0, "seen": []}]
+
+    def set(self, rate: float, decay: float) -> None:
+        self.learning_rate = rate
+        self.groups[0]["decay"] = decay
+
+    def init_single(self, parameter: mx.array, state: Any) -> None:
+        state["m"] = mx.zeros_like(parameter)
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        group = self.groups[0]
+        group["t"] += 1
+        group["seen"].append(group["t"])
+        return super().apply_gradients(gradients, parameters)
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
+        group = self.groups[0]
+        assert len(group["seen"]) == group["t"]
+        state["m"] = 0.9 * state["m"] + 0.1 * gradient
+        corrected = state["m"] / (1 - 0.9 ** group["t"])
+        rate = self.learning_rate.astype(gradient.dtype)
+        return parameter - rate * (corrected + group["decay"] * parameter)
+
+
+class Renewed(Groups):
+    """One that makes a new list of settings at each step."""
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        updated = super().apply_gradients(gradients, parameters)
+        self.groups = [{**group, "t": group["t"] + 1} for group in self.groups]
+        self.groups[0]["seen"].append(None)
+        return updated
+
+
+@dataclass
+class Config:
+    """Settings with a note."""
+
+    decay: Any
+    calls: int = 0
+    notes: list[Any] = field(default_factory=list)
+
+
+class Pair(NamedTuple):
+    """Settings that do not change."""
+
+    decay: Any
+    other: Any
+
+
+class Attributes(dict):  # type: ignore[type-arg]
+    """A dict with its items as attributes."""
+
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__  # type: ignore[assignment]
+
+
+class Settings(optim.SGD):
+    """One with its settings in a container or a config."""
+
+    def __init__(self, rate: Any, decay: Any, kind: str) -> None:
+        super().__init__(rate)
+        self.kind = kind
+        self.settings = self.made(decay)
+
+    def made(self, decay: Any) -> Any:
+        if self.kind == "defaultdict":
+            return defaultdict(lambda: 1.0, decay=decay)
+        kinds: Any = {"config": Config, "attributes": Attributes, "names": types.SimpleNamespace}
+        if self.kind in kinds:
+            return kinds[self.kind](decay=decay, calls=0)
+        return Pair(decay, 1.0)
+
+    def set(self, rate: float, decay: float) -> None:
+        self.learning_rate = rate
+        if isinstance(self.settings, tuple):
+            self.settings = self.made(decay)
+        elif self.kind == "defaultdict":
+            self.settings["decay"] = decay
+        else:
+            self.settings.decay = decay
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        scale = 1.0
+        if self.kind == "defaultdict":
+            decay, scale = self.settings["decay"], self.settings["other"]
+        elif self.kind == "pair":
+            decay, scale = self.settings.decay, self.settings.other
+        else:
+            decay = self.settings.decay
+            self.settings.calls += 1
+            scale = 1.0 / self.settings.calls
+        scaled = tree_map(lambda g, p: scale * (g + decay * p), gradients, parameters)
+        return super().apply_gradients(scaled, parameters)
+
+
+class Ruled(optim.Optimizer):
+    """One whose rule is a method of its own, kept in an attribute."""
+
+    def __init__(self, rate: Any, decay: Any) -> None:
+        super().__init__()
+        self._maybe_schedule("learning_rate", rate)
+        self.decay, self.seen = decay, 0
+        self.rules = {"first": self.rule}
+        self.hook = self.rule
+
+    def rule(self, gradient: mx.array, parameter: mx.array) -> mx.array:
+        self.seen += 1
+        rate = self.learning_rate.astype(gradient.dtype)
+        return parameter - rate * (gradient + parameter * self.decay)
+
+    def init_single(self, parameter: mx.array, state: Any) -> None:
+        """Keep nothing."""
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
+        rule = self.hook if self.seen % 2 else self.rules["first"]
+        return rule(gradient, parameter)
+
+
+class Turns(optim.Optimizer):
+    """One that takes turns between two others, by rotating a list."""
+
+    def __init__(self, rate: Any, decay: Any) -> None:
+        super().__init__()
+        self.queue: list[Any] = [optim.Adam(rate), optim.SGD(rate, weight_decay=decay)]
+        self.pair = list(self.queue)
+
+    def set(self, rate: float, decay: float) -> None:
+        for one in self.pair:
+            one.learning_rate = rate
+        self.pair[1].weight_decay = decay
+
+    def init(self, parameters: Any) -> None:
+        for one in self.pair:
+            one.init(parameters)
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        self.state["step"] = self.step + 1
+        self.queue.append(self.queue.pop(0))
+        return self.queue[0].apply_gradients(gradients, parameters)
+
+
+class Inner(optim.Optimizer):
+    """One that holds another one in a config."""
+
+    def __init__(self, rate: Any, decay: Any) -> None:
+        super().__init__()
+        self.parts = Config(optim.AdamW(rate, weight_decay=decay))
+        self.parts.notes.append(self.parts)  # a config that contains itself
+
+    def set(self, rate: float, decay: float) -> None:
+        self.parts.decay.learning_rate = rate
+        self.parts.decay.weight_decay = decay
+
+    def init(self, parameters: Any) -> None:
+        self.parts.decay.init(parameters)
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        self.state["step"] = self.step + 1
+        return self.parts.decay.apply_gradients(gradients, parameters)
+
+
+class Locked(optim.SGD):
+    """One that refuses unknown attributes."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("__") or name == "_attachment":
+            raise AttributeError(f"{name} is locked")
+        super().__setattr__(name, value)
+
+
+class Fluent(optim.SGD):
+    """One whose ``update`` returns itself, and takes its arguments by name."""
+
+    def update(self, model: Any, gradients: Any) -> Any:
+        super().update(gradients=gradients, model=model)
+        return self
+
+
+class Keyed(optim.SGD):
+    """One whose ``apply_single`` has other names for its arguments, and one more."""
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        if not self._initialized:
+            self.init(gradients)
+        for name, schedule in self._schedulers.items():
+            self.state[name] = schedule(self.step)
+        self.state["step"] = self.step + 1
+        return tree_map(
+            lambda g, p, s: self.apply_single(0.5, grad=g, param=p, st=s),
+            gradients, parameters, self.state,
+        )  # fmt: skip
+
+    def apply_single(self, scale: float, grad: Any, param: Any, st: Any) -> mx.array:  # type: ignore[override]
+        return super().apply_single(scale * grad, param, st)  # type: ignore[no-any-return]
+
+
+class Small(optim.MultiOptimizer):
+    """One that makes two small steps with the same gradients."""
+
+    def __init__(self, rate: Any, decay: Any) -> None:
+        super().__init__([optim.Adam(rate, bias_correction=True)])
+
+    def set(self, rate: float, decay: float) -> None:
+        self.optimizers[0].learning_rate = rate
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        once = super().apply_gradients(gradients, parameters)
+        return super().apply_gradients(gradients, once)
+
+
+class Same(Small):
+    """One that holds the same optimizer in two places."""
+
+    def __init__(self, rate: Any, decay: Any) -> None:
+        adam = optim.Adam(rate, bias_correction=True)
+        optim.MultiOptimizer.__init__(self, [adam, adam], [lambda path, _: "bias" in path])
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        return optim.MultiOptimizer.apply_gradients(self, gradients, parameters)
+
+
+class Master(optim.Optimizer):
+    """One with weights and momentum in float32, for parameters in half precision."""
+
+    def __init__(self, rate: Any, decay: Any) -> None:
+        super().__init__()
+        self._maybe_schedule("learning_rate", rate)
+        self.momentum = decay
+
+    def set(self, rate: float, decay: float) -> None:
+        self.learning_rate, self.momentum = rate, decay  # type: ignore[assignment]
+
+    def init_single(self, parameter: mx.array, state: Any) -> None:
+        state["w"] = parameter.astype(mx.float32)
+        state["m"] = mx.zeros(parameter.shape)
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Any) -> mx.array:
+        wide = gradient.astype(mx.float32)
+        state["m"] = state["m"] * self.momentum + wide * (1 - self.momentum)
+        state["w"] = state["w"] - state["m"] * self.learning_rate
+        return state["w"].astype(parameter.dtype)
+
+
+class Reset(optim.SGD):
+    """One that replaces its state from time to time, eagerly."""
+
+    def update(self, model: Any, gradients: Any) -> None:
+        if int(self.step.item()) % 3 == 2:
+            self.state = {"step": self.step, "learning_rate": self.learning_rate}
+            self.init(gradients)
+        super().update(model, gradients)
+
+
+def sgd(kind: Any) -> Callable[..., Any]:
+    return lambda rate, decay: kind(rate, momentum=0.9, weight_decay=decay)
+
+
+def settings(kind: str) -> Callable[..., Any]:
+    return lambda rate, decay: Settings(rate, decay, kind)
+
+
+MAKERS: dict[str, Callable[..., Any]] = {
+    "accumulating": sgd(Accumulating),
+    "groups": Groups,
+    "renewed groups": Renewed,
+    **{kind: settings(kind) for kind in ("config", "pair", "attributes", "names", "defaultdict")},
+    "rules": Ruled,
+    "turns": Turns,
+    "inner": Inner,
+    "locked": sgd(Locked),
+    "fluent": sgd(Fluent),
+    "keyed": sgd(Keyed),
+    "small steps": Small,
+    "the same one twice": Same,
+    "master weights": Master,
+    "reset": sgd(Reset),
+}
+HALF = ["groups", "rules", "keyed", "master weights", "pair"]
+# What these count on the host is a constant in a graph, or the state of an optimizer in a config is
+# not captured; with floats too.
+EAGER = ["groups", "renewed groups", "config", "attributes", "names", "turns", "inner", "reset"]
+WAYS_OF = {
+    "accumulating": ["loop"],  # its step counts every second update
+    "small steps": ["loop", "compiled loop"],  # these make two steps in an update
+    "the same one twice": ["loop", "compiled loop"],
+    **{name: ["loop", "step"] for name in EAGER},
+}
+CASES = [
+    (name, way, dtype)
+    for name in MAKERS
+    for way in WAYS_OF.get(name, WAYS)
+    for dtype in ([None, mx.bfloat16] if name in HALF else [None])
+]
+
+
+def rate_at(step: int) -> tuple[float, float]:
+    """Return the values at a step, by hand."""
+    return 0.1 + (0.01 - 0.1) * step / STEPS, 0.3 + (0.7 - 0.3) * step / STEPS
+
+
+def model_of(dtype: mx.Dtype | None) -> nn.Module:
+    mx.random.seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    model.set_dtype(dtype or mx.float32)
+    return model
+
+
+def set_by_hand(optimizer: Any, step: int) -> None:
+    rate, decay = rate_at(step)
+    if hasattr(optimizer, "set"):
+        optimizer.set(rate, decay)
+    else:
+        optimizer.learning_rate = rate
+        name = "decay" if hasattr(optimizer, "decay") else "weight_decay"
+        setattr(optimizer, name, decay)
+
+
+def train(optimizer: Any, before: Callable[[int], object], way: str, dtype: Any) -> dict[str, Any]:
+    """Train for some steps, and return the parameters."""
+    model = model_of(dtype)
+    x, y = X.astype(dtype or mx.float32), Y.astype(dtype or mx.float32)
+    loss_and_grad = nn.value_and_grad(model, lambda x, y: ((model(x) - y) ** 2).mean())
+
+    def step(x: mx.array, y: mx.array) -> mx.array:
+        loss, gradients = loss_and_grad(x, y)
+        optimizer.update(model, gradients)
+        return loss  # type: ignore[no-any-return]
+
+    made: Any = step
+    optimizer.init(model.trainable_parameters())
+    if way.startswith("compiled"):
+        state = [model.state, optimizer.state]
+        made = mx.compile(step, inputs=state, outputs=state)
+    for i in range(STEPS):
+        before(i)
+        mx.eval(made(x, y), model.parameters())
+    return dict(tree_flatten(model.parameters()))
+
+
+@pytest.mark.parametrize(("name", "way", "dtype"), CASES)
+def test_every_parameter_is_that_of_floats_set_by_hand(name: str, way: str, dtype: Any) -> None:
+    compiled = way.startswith("compiled")
+    make = MAKERS[name]
+    floats = make(*rate_at(0))
+    expected = train(floats, lambda i: set_by_hand(floats, i), "loop", dtype)
+    optimizer = make(Linear(0.1, 0.01), Linear(0.3, 0.7))
+    if "loop" in way:
+        group = attach(optimizer)
+        found = train(optimizer, lambda i: group.update(i / STEPS), way, dtype)
+    else:
+        attach(optimizer, horizon=Horizon(STEPS))
+        found = train(optimizer, lambda i: None, way, dtype)
+    for path, array in expected.items():
+        assert found[path].dtype == array.dtype
+        if not compiled:
+            assert mx.array_equal(found[path], array), path
+        else:
+            near = 1e-5 if dtype is None else 2e-2
+            assert mx.allclose(found[path], array, rtol=near, atol=near), path
+    detach(optimizer)
+    for way_back in (vars(optimizer), vars(floats)):
+        assert "_attachment" not in way_back
+    assert {*vars(optimizer)} == {*vars(floats)}
+
+
+@pytest.mark.parametrize("name", ["small steps", "the same one twice"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_update_that_makes_two_steps_counts_two(name: str, compiled: bool) -> None:
+    optimizer = MAKERS[name](Linear(1.0, 0.0), None)
+    group = attach(optimizer, horizon=Horizon(8))
+    parameters = {"weight": mx.zeros((1,)), "bias": mx.zeros((1,))}
+    gradients = tree_map(mx.ones_like, parameters)
+    optimizer.init(parameters)
+
+    def step() -> Any:
+        return optimizer.apply_gradients(gradients, parameters)
+
+    made = (
+        mx.compile(step, inputs=[optimizer.state], outputs=[optimizer.state]) if compiled else step
+    )
+    for updates in range(1, 4):
+        mx.eval(made())
+        assert (group.step, optimizer.optimizers[0].step.item()) == (2 * updates, 2 * updates)
+        assert group.snapshot() == {next(iter(group)): 1 - 2 * updates / 8}
+
+
+def test_what_an_update_leaves_in_containers_stays_there() -> None:
+    optimizer = Groups(Linear(0.1, 0.01), decay := Linear(0.3, 0.7))
+    group = attach(optimizer)
+    train(optimizer, lambda i: group.update(i / STEPS), "loop", None)
+    settings = optimizer.groups[0]
+    assert (settings["t"], settings["seen"], settings["decay"]) == (8, [*range(1, 9)], decay)
+
+
+def test_a_number_that_an_update_assigns_is_for_this_update() -> None:
+    class Stopping(optim.SGD):
+        def update(self, model: Any, gradients: Any) -> None:
+            if self.step.item() == 1:
+                self.weight_decay = 0.0
+            self.used = self.weight_decay
+            super().update(model, gradients)
+
+    optimizer = Stopping(0.1, weight_decay=(decay := Linear(0.5, 0.0)))
+    group = attach(optimizer)
+    model, used = nn.Linear(1, 1), []
+    for i in range(4):
+        group.update(i / 4)
+        optimizer.update(model, tree_map(mx.zeros_like, model.parameters()))
+        used.append(optimizer.used)
+        assert optimizer.weight_decay is decay
+    assert used == [0.5, 0.0, 0.25, 0.125]
+
+
+def test_the_other_class_is_not_told_to_those_who_list_subclasses() -> None:
+    known = []
+
+    class Listed(optim.SGD):
+        def __init_subclass__(cls, name: str) -> None:
+            known.append(name)
+
+    class Named(Listed, name="named"):
+        """One with a name."""
+
+    attach(optimizer := Named(Linear(0.1, 0.0)))
+    assert known == ["named"]
+    assert isinstance(optimizer, Named)
+
+
+def test_an_optimizer_is_itself_during_an_update() -> None:
+    class Hooked(optim.SGD):
+        def update(self, model: Any, gradients: Any) -> Any:
+            self.seen = self
+            super().update(model, gradients)
+            return self
+
+    attach(optimizer := Hooked(Linear(0.1, 0.0)))
+    model = nn.Linear(1, 1)
+    result = optimizer.update(model, tree_map(mx.zeros_like, model.parameters()))
+    assert result is optimizer.seen is optimizer
+
+
+def test_what_a_traced_update_notes_is_no_schedule() -> None:
+    class Noting(optim.SGD):
+        def apply_single(self, gradient: Any, parameter: Any, state: Any) -> Any:
+            self.noted = self.weight_decay
+            return super().apply_single(gradient, parameter, state)
+
+    optimizer = Noting(Linear(0.1, 0.0), weight_decay=Linear(0.5, 0.1))
+    attach(optimizer, horizon=(horizon := Horizon(10)))
+    model = nn.Linear(1, 1)
+    optimizer.init(model.trainable_parameters())
+    state = [model.state, optimizer.state]
+    zeros = tree_map(mx.zeros_like, model.parameters())
+    step = mx.compile(lambda: optimizer.update(model, zeros), inputs=state, outputs=state)
+    step(), step()
+    group = attach(optimizer, horizon=horizon.extend(20, at_step=2))
+    assert group.snapshot() == {"learning_rate": 0.08, "weight_decay": pytest.approx(0.42)}
