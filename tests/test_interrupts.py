@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from scalars import (
     ScheduledScalar,
     Warmup,
     attach,
+    detach,
 )
 
 from .helpers import reloaded
@@ -165,3 +167,41 @@ def test_an_interrupt_at_any_line_changes_all_or_nothing(
         assert path.read_text() in (old, new)
         at += 1 if at < 50 else 11
     assert at > 12
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("by_step", [False, True])
+@pytest.mark.parametrize("change", ["attach", "attach again", "detach"])
+def test_an_interrupt_attaches_and_detaches_all_or_nothing(by_step: bool, change: str) -> None:
+    """Afterwards the call can be made again, and the optimizer has been attached or not."""
+    horizon = Horizon(10) if by_step else None
+    at, came, whole = 1, True, set()
+    while came:
+        rate, decay, dropout = Linear(0.1, 0.0), Linear(0.0, 0.1), nn.Dropout(Linear(0.0, 0.5))
+        optimizer = optim.AdamW(rate, betas=[Linear(0.8, 0.9), 0.99], weight_decay=decay)
+        optimizer.init({"w": ONE})
+        if change != "attach":
+            attach(optimizer, horizon=horizon)
+        calls: dict[str, Callable[[], object]] = {
+            "attach": lambda o=optimizer, d=dropout: attach(o, d, horizon),
+            "attach again": lambda o=optimizer, d=dropout: attach(o, d, horizon),
+            "detach": lambda o=optimizer: detach(o),
+        }
+        came = interrupted_at(at, calls[change])
+        plain = type(optimizer) is optim.AdamW
+        assert plain == ("scalars" not in optimizer._state)
+        assert plain == ("_attachment" not in vars(optimizer))
+        viewed = type(vars(dropout)["_p_1"]).__name__ == "KeepingView"
+        assert not (viewed and plain)
+        leaves = [rate, decay, optimizer.betas[0]]
+        kinds = {type(leaf._cell).__name__ for leaf in leaves}
+        assert kinds == {"StepCell" if by_step and not plain else "Cell"}
+        whole.add((plain, viewed))
+        if not plain:
+            detach(optimizer)
+        group = attach(optimizer, dropout, horizon)
+        optimizer.apply_gradients({"w": ONE}, {"w": ONE})
+        assert group.progress == (0.1 if by_step else 0.0)
+        at += 1 if at < 50 else 11
+    assert at > 12
+    assert len(whole) == 2  # before and after the call

@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
+import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
@@ -415,6 +416,39 @@ def test_a_state_that_is_taken_away_for_a_while(way: str, empty: Any) -> None:
             optimizer.update(model, GRADIENTS)
         parameters.append(model.parameters())
     assert_same(parameters[0], parameters[1])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_state_that_was_taken_away_comes_back_in_other_ways(way: str) -> None:
+    optimizer = optim.AdamW(CosineAnnealing(0.1))
+    update, model = attached(optimizer, way), model_of_zeros()
+    update(0.0)
+    optimizer.update(model, GRADIENTS)
+    kept, saved = optimizer.state, dict(tree_flatten(optimizer.state))
+    optimizer.state = {}
+    with pytest.raises(ValueError, match="must be a copy of what it was, as its own dict was empt"):
+        optimizer.state = kept
+    optimizer.state.update(tree_unflatten(list(saved.items())))
+    optimizer.update(model, GRADIENTS)
+    assert optimizer.state["weight"]["m"].item() != 0
+    optimizer.state = {}
+    optimizer.init(model.trainable_parameters())  # begins anew, as with plain MLX
+    optimizer.update(model, GRADIENTS)
+    assert optimizer.state["weight"]["m"].item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("step", [2, np.int64(2), mx.array(2)])
+def test_a_step_that_is_assigned_as_a_number(step: Any) -> None:
+    optimizer, model = optim.SGD(Linear(1.0, 0.0)), model_of_zeros()
+    group = attach(optimizer, horizon=Horizon(STEPS))
+    optimizer.state["step"] = step
+    assert (group.step, group.progress, float(group["learning_rate"])) == (2, 0.5, 0.5)
+    optimizer.state["step"] = step
+    optimizer.update(model, GRADIENTS)
+    assert (model.weight.item(), group.step) == (-0.5, 3)
+    optimizer.state["step"] = -1
+    with pytest.raises(ValueError, match=r'optimizer.state\["step"\] must be a whole number'):
+        group.snapshot()
 
 
 def test_a_state_that_is_an_argument_of_a_compiled_function_is_refused() -> None:

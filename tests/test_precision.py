@@ -272,3 +272,21 @@ def test_eager_gradients_and_evaluations_are_not_refused(checkpointed: bool) -> 
         optimizer.update(model, grads)
         losses += [loss, model(X).square().sum(), mx.vmap(model)(X).square().sum()]
     assert all(mx.isfinite(loss).item() for loss in losses)
+
+
+@pytest.mark.parametrize("first_detached", [0, 1])
+def test_one_of_two_optimizers_of_a_model_is_detached(first_detached: int) -> None:
+    """The scalars in the layers keep the dtype of the model, as long as one is attached."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(rate := Linear(0.0, 0.5)))
+    model.set_dtype(mx.bfloat16)
+    optimizers = [optim.SGD(Linear(0.1, 0.0)), optim.SGD(Linear(0.1, 0.0))]
+    for optimizer in optimizers:
+        attach(optimizer, model)
+    detach(optimizers[first_detached])
+    rate.update(0.5)
+    assert model(mx.ones((1, 2), mx.bfloat16)).dtype == mx.bfloat16
+    assert type(vars(model.layers[1])["_p_1"]).__name__ == "KeepingView"
+    detach(optimizers[1 - first_detached])
+    kept: Any = vars(model.layers[1])["_p_1"]
+    assert type(kept).__name__ == "Expression"
+    assert kept.leaves == (rate,)

@@ -114,7 +114,7 @@ def attach(
 
 def _replace(before: Attachment | None, attachment: Attachment, group: ScalarGroup) -> None:
     """Link the scalars, in place of what an earlier call has linked."""
-    if before is not None:
+    if before is not None and not attachment.begun:
         before.unlink()
         attachment.group = before.group.become(group)
     attachment.link()
@@ -146,6 +146,7 @@ def detach(optimizer: Optimizer) -> None:
         name = type(optimizer).__name__
         checks.fail("the optimizer", "attached", name, "Call attach(optimizer) first.")
     attachment: Attachment = optimizer._attachment
+    attachment.relink()
     try:
         attachment.unlink()
     except BaseException:  # complete the call after an interrupt

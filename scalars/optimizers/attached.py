@@ -84,7 +84,7 @@ class AttachedOptimizer(Optimizer):
             kept = self._attachment.kept
             of = members(self) if name == "learning_rate" else [self]
             of = [one for one in of if id(one) in kept]  # others were added since
-            if any(name in rates(one) or name in kept[id(one)].scheduled for one in of):
+            if any(name in rates(one) or name in kept[id(one)].names for one in of):
                 checks.fail(
                     f"optimizer.{name}", "left to its schedule while attached", value, words.AGAIN
                 )

@@ -58,6 +58,8 @@ class Attachment:
         self.entries: dict[str, Any] = {}
         self.as_one = False
         """Whether the callbacks are called only after several changes."""
+        self.begun = False
+        """Whether ``link`` was called."""
         self.emptied = Emptied(KEY)
         steps = None if horizon is None else self.steps
         self.kept = {id(member): Kept.by(member) for member in self.members}
@@ -126,9 +128,13 @@ class Attachment:
             raise
 
     def link(self) -> None:
-        """Change the class of the optimizers and put the scalars into the state."""
+        """Change the class of the optimizers and put the scalars into the state.
+
+        Called again after an interrupt, it does the rest.
+        """
+        self.begun = True
         for member in self.members:
-            become_attached(member, self, self.kept[id(member)].scheduled)
+            become_attached(member, self, self.kept[id(member)].names)
         self.entries = {
             name: rider.join(partial(self._check, name)) for name, rider in self.riders.items()
         }
@@ -146,8 +152,7 @@ class Attachment:
         self.views.link()
 
     def unlink(self) -> None:
-        """Undo ``link``."""
-        self.relink()
+        """Undo ``link``; called again after an interrupt, it does the rest."""
         for rider in self.riders.values():
             rider.leave()
         self.views.unlink()
@@ -230,9 +235,8 @@ class Attachment:
             refuse_parameter()
         several = members(member) if len(self.members) > 1 else [member]
         known = {one: self.kept[id(one)] for one in several if id(one) in self.kept}
-        for one, kept in known.items():
+        for one in known:
             self.emptied.check_complete(one)
-            kept.check(one)
         self.relink()
         # Only with a horizon the number of the step is read, as it may be on the device.
         driven = self.horizon is not None
@@ -243,12 +247,11 @@ class Attachment:
             raise ValueError(words.BLIND_STEP)
         before = self.counting.arrays()
         dtype = floating_dtype(gradients) if traced else None
-        scheduled = {one: kept.scheduled for one, kept in known.items()}
 
         def make() -> Any:
             if done is not None:
                 self.steps.stop_at(done)
-            return lend(scheduled, dtype, call)
+            return lend(known, dtype, call)
 
         updated = copy_context().run(make)  # the context is discarded, also after an error
         counted = self.counting.counted(before, traced) if driven else True

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import is_dataclass
+from operator import eq, is_
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -84,46 +85,58 @@ def within(name: str, value: Any) -> Found:
             yield from (item if isinstance(item, ScalarGroup) else item.group).items()
 
 
-class Copies:
-    """Copies of containers and configs with other objects in place of the scalars in them."""
+PLAIN = (float, int, str, bool, type(None))
 
-    def __init__(self) -> None:
+
+class Copies:
+    """Copies of containers and configs with other objects in place of the scalars in them.
+
+    Args:
+        of: Returns what a copy has in the place of a scalar.
+    """
+
+    def __init__(self, of: Callable[[ScheduledScalar], Any]) -> None:
+        self._of = of
         self._made: list[tuple[Any, Any, Any]] = []
         """An original, its copy, and what the copy contained at first."""
         self._before: dict[int, Any] = {}
         """What the items of the copies stand for, by their ``id``."""
         self._known: dict[int, Any] = {}
 
-    def of(self, value: Any, of: Callable[[Any], Any]) -> Any:
-        """Replace each scalar x by ``of(x)`` in a value, and in copies of what contains it."""
+    @property
+    def scalars(self) -> list[ScheduledScalar]:
+        """The scalars that were found in containers."""
+        return [one for one in self._before.values() if isinstance(one, ScheduledScalar)]
+
+    def of(self, value: Any) -> Any:
+        """Replace the scalars in a value, and in copies of what contains it."""
+        if type(value) in PLAIN:
+            return value
         if isinstance(value, ScheduledScalar):
-            return of(value)
+            given = self._of(value)
+            given = given * 1.0 if type(given) is float else given  # a new object
+            self._before[id(given)] = value
+            return given
         if id(value) in self._known:
             return self._known[id(value)]
         self._known[id(value)] = value  # if it contains itself
-        items = {key: self._of_item(item, of) for key, item in _children(value)}
-        if all(items[key] is item for key, item in _children(value)):
+        contents = _contents(value)
+        items = {key: self.of(item) for key, item in contents.items()}
+        if _same(items, contents):
             return value
         made = self._known[id(value)] = _with_items(value, items)
         self._before[id(made)] = value
         if not isinstance(value, tuple):
-            self._made.append((value, made, _contents(made)))
+            self._made.append((value, made, items))
         return made
-
-    def _of_item(self, item: Any, of: Callable[[Any], Any]) -> Any:
-        given = self.of(item, of)
-        if isinstance(item, ScheduledScalar):
-            given = given * 1.0 if type(given) is float else given  # a new object
-            self._before[id(given)] = item
-        return given
 
     def restored(self, value: Any) -> Any:
         """Put the scalars back into a value that was made of the items of copies."""
         if id(value) in self._before:
             return self._before[id(value)]
-        items = {key: self.restored(item) for key, item in _children(value)}
-        unchanged = all(items[key] is item for key, item in _children(value))
-        return value if unchanged else _with_items(value, items)
+        contents = _contents(value)
+        items = {key: self.restored(item) for key, item in contents.items()}
+        return value if _same(items, contents) else _with_items(value, items)
 
     def hand_back(self) -> None:
         """Make changes of the copies in the originals, too."""
@@ -133,9 +146,9 @@ class Copies:
                 _refill(original, back)
 
 
-def replaced(value: Any, of: Callable[[Any], Any]) -> Any:
+def replaced(value: Any, of: Callable[[ScheduledScalar], Any]) -> Any:
     """Replace each scalar x by ``of(x)`` in a value, and in copies of what contains it."""
-    return Copies().of(value, of)
+    return Copies(of).of(value)
 
 
 def _contents(value: Any) -> dict[Any, Any]:
@@ -143,11 +156,15 @@ def _contents(value: Any) -> dict[Any, Any]:
 
 
 def _same(now: Mapping[Any, Any], before: Mapping[Any, Any]) -> bool:
-    return [*now] == [*before] and all(now[key] is before[key] for key in now)
+    """Return whether two mappings have the same keys and objects in the same order."""
+    same = len(now) == len(before) and all(map(is_, now.values(), before.values()))
+    return same and all(map(eq, now, before))
 
 
 def _with_items(value: Any, items: Mapping[Any, Any]) -> Any:
     """Return a copy of a container or a config with other items."""
+    if type(value) is list:
+        return [*items.values()]
     if isinstance(value, tuple):
         make = getattr(type(value), "_make", type(value))  # of a named tuple
         return make(items.values())
@@ -176,28 +193,29 @@ def viewed(scalar: ScheduledScalar) -> ScheduledScalar:
 class Kept(NamedTuple):
     """The attributes in which an optimizer keeps scalars, by name."""
 
-    scheduled: tuple[str, ...]
-    """The attributes that contain scalars."""
+    direct: tuple[str, ...]
+    """The attributes that are scalars."""
     containers: Mapping[str, list[int]]
-    """The ``id`` of each scalar in the attributes that are containers of scalars."""
+    """The ``id`` of each scalar in the attributes that contain scalars."""
 
     @classmethod
     def by(cls, optimizer: Optimizer) -> Kept:
         """Look through an optimizer, but not through the optimizers in it."""
         own = {name: value for name, value in vars(optimizer).items() if name not in PRIVATE}
         found = {n: [id(s) for _, s in within(n, value)] for n, value in own.items()}
-        return cls(
-            tuple([name for name in own if found[name]]),
-            {n: ids for n, ids in found.items() if ids and not isinstance(own[n], ScheduledScalar)},
-        )
+        direct = [name for name in own if found[name] and isinstance(own[name], ScheduledScalar)]
+        return cls(tuple(direct), {n: ids for n, ids in found.items() if ids and n not in direct})
 
-    def check(self, optimizer: Optimizer) -> None:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all these attributes."""
+        return (*self.direct, *self.containers)
+
+    def check(self, name: str, value: Any, scalars: Iterable[ScheduledScalar]) -> None:
         """Raise ``ValueError`` if scalars in a container, such as ``betas``, were replaced."""
-        for name, scalars in self.containers.items():
-            value = vars(optimizer).get(name)
-            if [id(scalar) for _, scalar in within(name, value)] != scalars:
-                rule = "left to its schedules while attached"
-                checks.fail(f"optimizer.{name}", rule, value, words.AGAIN)
+        if [*map(id, scalars)] != self.containers[name]:
+            rule = "left to its schedules while attached"
+            checks.fail(f"optimizer.{name}", rule, value, words.AGAIN)
 
 
 def rates(optimizer: Optimizer) -> dict[str, ScheduledScalar]:
@@ -210,7 +228,7 @@ def in_optimizer(
     optimizer: Optimizer, prefix: str = "", around: tuple[Optimizer, ...] = ()
 ) -> Found:
     """Yield the scalars in the attributes of an optimizer and its members, by name."""
-    scheduled = {name: vars(optimizer)[name] for name in Kept.by(optimizer).scheduled}
+    scheduled = {name: vars(optimizer)[name] for name in Kept.by(optimizer).names}
     for name, value in {**rates(optimizer), **scheduled}.items():
         yield from within(prefix + name.strip("_"), value)
     around = (*around, optimizer)

@@ -21,7 +21,7 @@ from mlx.utils import tree_flatten
 from ..number.cell import Pair
 from ..number.scalar import ScheduledScalar
 from ..words import PACKAGE
-from .discover import Copies, rates
+from .discover import Copies, Kept, rates
 from .stand_in import StandIn
 
 WIDE = re.compile(r"decay_rate|beta(s|_?\d)|b\d")
@@ -73,36 +73,39 @@ class Loan:
 
     Args:
         optimizer: The optimizer.
-        scheduled: The names of the attributes that contain scalars.
+        kept: The attributes that contain scalars.
         numbers: The values of the scalars.
         dtype: The dtype of the scalars outside of ``apply_single``, while a function that captures
             their values is being traced; ``None`` otherwise.
     """
 
     def __init__(
-        self, optimizer: Any, scheduled: Iterable[str], numbers: Numbers, dtype: mx.Dtype | None
+        self, optimizer: Any, kept: Kept, numbers: Numbers, dtype: mx.Dtype | None
     ) -> None:
         own = vars(optimizer)
         self.traced = dtype is not None
         self._own = own
-        self._copies = Copies()
         self._handed: list[Handed] = []
+        self._containers: dict[str, tuple[Any, Copies]] = {}
+        self.given: dict[str, Any] = {}
+        """The attributes during the update, by name."""
+        hand: Any = numbers.of
+        for name in kept.containers:
+            if dtype is not None:
+                hand = partial(self._hand, numbers, name)
+            copies = Copies(hand)
+            self.given[name] = made = copies.of(own.get(name))
+            kept.check(name, own.get(name), copies.scalars)
+            self._containers[name] = made, copies
+        for name in kept.direct:
+            if dtype is not None:
+                hand = partial(self._hand, numbers, name)
+            self.given[name] = hand(own[name])
         called = rates(optimizer)
         for name, rate in called.items():  # as MLX does with its schedulers
             value = numbers.of(rate)
             own["_state"][name] = value.value if isinstance(value, Pair) else mx.array(value)
-        self.given: dict[str, Any] = {
-            SCHEDULERS: {n: f for n, f in own[SCHEDULERS].items() if n not in called}
-        }
-        """The attributes during the update, by name."""
-
-        kept = [name for name in scheduled if name in own]
-        for name in kept:
-            hand = numbers.of if dtype is None else partial(self._hand, numbers, name)
-            self.given[name] = self._copies.of(own[name], hand)
-        self._containers = {
-            name: self.given[name] for name in kept if not isinstance(own[name], ScheduledScalar)
-        }
+        self.given[SCHEDULERS] = {n: f for n, f in own[SCHEDULERS].items() if n not in called}
         if dtype is not None:
             self.use(dtype)
 
@@ -134,30 +137,28 @@ class Loan:
 
         A number that was assigned in place of a single scalar was for this update only.
         """
-        self._copies.hand_back()
-        for name, first in self._containers.items():
-            if (now := self.given.get(name)) is not first:
-                self._own[name] = self._copies.restored(now)
+        for name, (made, copies) in self._containers.items():
+            copies.hand_back()
+            if (now := self.given.get(name)) is not made:
+                self._own[name] = copies.restored(now)
 
 
 LENT: ContextVar[Mapping[int, Loan]] = ContextVar("LENT", default=MappingProxyType({}))
 """The loans of the updates that are being made, by the ``id`` of the optimizer."""
 
 
-def lend(
-    scheduled: Mapping[Any, Iterable[str]], dtype: mx.Dtype | None, call: Callable[[], Any]
-) -> Any:
+def lend(kept: Mapping[Any, Kept], dtype: mx.Dtype | None, call: Callable[[], Any]) -> Any:
     """Return ``call()``, during which optimizers have numbers in place of their scalars.
 
     It is called in a context of its own, which is discarded afterwards.
 
     Args:
-        scheduled: The names of the attributes that contain scalars, by optimizer.
+        kept: The attributes that contain scalars, by optimizer.
         dtype: The dtype of a ``Loan``.
         call: A function that makes an update.
     """
     numbers = Numbers()
-    loans = {id(one): Loan(one, names, numbers, dtype) for one, names in scheduled.items()}
+    loans = {id(one): Loan(one, names, numbers, dtype) for one, names in kept.items()}
     LENT.set({**LENT.get(), **loans})
     try:
         return call()
