@@ -139,8 +139,8 @@ class Recorder:
         """Add values, such as the loss, to the row of the step that was made last.
 
         In a loop that calls ``group.update`` before each step, or for a recorder without a group,
-        this is ``log``. Call ``observe`` and ``hold`` before ``update`` there, so that the row has
-        the values of the step.
+        this is ``log``. Call ``hold`` before ``update`` there, or after ``log_done``, so that the
+        row has the values of the step.
 
         If the step of an optimizer drives the group, the group already has the values of the next
         step after ``optimizer.update``, or after a compiled step. The row of the step before then
