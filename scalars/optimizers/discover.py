@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import is_dataclass
-from operator import eq, is_
+from operator import is_
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -97,7 +97,7 @@ class Copies:
 
     def __init__(self, of: Callable[[ScheduledScalar], Any]) -> None:
         self._of = of
-        self._made: list[tuple[Any, Any, Any]] = []
+        self._made: list[tuple[Any, Any, tuple[list[Any], list[Any]]]] = []
         """An original, its copy, and what the copy contained at first."""
         self._before: dict[int, Any] = {}
         """What the items of the copies stand for, by their ``id``."""
@@ -120,30 +120,30 @@ class Copies:
         if id(value) in self._known:
             return self._known[id(value)]
         self._known[id(value)] = value  # if it contains itself
-        contents = _contents(value)
-        items = {key: self.of(item) for key, item in contents.items()}
-        if _same(items, contents):
+        keys, items = _parts(value)
+        given = [self.of(item) for item in items]
+        if all(map(is_, given, items)):
             return value
-        made = self._known[id(value)] = _with_items(value, items)
+        made = self._known[id(value)] = _with_parts(value, keys, given)
         self._before[id(made)] = value
         if not isinstance(value, tuple):
-            self._made.append((value, made, items))
+            self._made.append((value, made, (keys, given)))
         return made
 
     def restored(self, value: Any) -> Any:
         """Put the scalars back into a value that was made of the items of copies."""
         if id(value) in self._before:
             return self._before[id(value)]
-        contents = _contents(value)
-        items = {key: self.restored(item) for key, item in contents.items()}
-        return value if _same(items, contents) else _with_items(value, items)
+        keys, items = _parts(value)
+        restored = [self.restored(item) for item in items]
+        return value if all(map(is_, restored, items)) else _with_parts(value, keys, restored)
 
     def hand_back(self) -> None:
         """Make changes of the copies in the originals, too."""
-        for original, copied, first in self._made:
-            if not _same(now := _contents(copied), first):
-                back = {key: self._before.get(id(x), x) for key, x in now.items()}
-                _refill(original, back)
+        for original, copied, (first_keys, first) in self._made:
+            keys, items = _parts(copied)
+            if len(items) != len(first) or keys != first_keys or not all(map(is_, items, first)):
+                _refill(original, keys, [self._before.get(id(item), item) for item in items])
 
 
 def replaced(value: Any, of: Callable[[ScheduledScalar], Any]) -> Any:
@@ -151,37 +151,33 @@ def replaced(value: Any, of: Callable[[ScheduledScalar], Any]) -> Any:
     return Copies(of).of(value)
 
 
-def _contents(value: Any) -> dict[Any, Any]:
-    return dict(_children(value))
+def _parts(value: Any) -> tuple[list[Any], list[Any]]:
+    """Return the keys, which a list has none of, and the items of a container or a config."""
+    if isinstance(value, (list, tuple)):
+        return [], [*value]
+    items = dict(_children(value))
+    return [*items], [*items.values()]
 
 
-def _same(now: Mapping[Any, Any], before: Mapping[Any, Any]) -> bool:
-    """Return whether two mappings have the same keys and objects in the same order."""
-    same = len(now) == len(before) and all(map(is_, now.values(), before.values()))
-    return same and all(map(eq, now, before))
-
-
-def _with_items(value: Any, items: Mapping[Any, Any]) -> Any:
+def _with_parts(value: Any, keys: list[Any], items: list[Any]) -> Any:
     """Return a copy of a container or a config with other items."""
-    if type(value) is list:
-        return [*items.values()]
     if isinstance(value, tuple):
         make = getattr(type(value), "_make", type(value))  # of a named tuple
-        return make(items.values())
+        return make(items)
     made = copy(value)
-    _refill(made, items)
+    _refill(made, keys, items)
     return made
 
 
-def _refill(value: Any, items: Mapping[Any, Any]) -> None:
+def _refill(value: Any, keys: list[Any], items: list[Any]) -> None:
     """Replace the items of a list, a dict or a config."""
     if isinstance(value, list):
-        value[:] = items.values()
+        value[:] = items
         return
     attributes = value if isinstance(value, dict) else vars(value)
-    for key in [key for key in attributes if key not in items]:
+    for key in [key for key in attributes if key not in keys]:
         del attributes[key]
-    attributes.update(items)
+    attributes.update(zip(keys, items, strict=True))
 
 
 def viewed(scalar: ScheduledScalar) -> ScheduledScalar:
