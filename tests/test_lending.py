@@ -20,6 +20,8 @@ from mlx.utils import tree_flatten, tree_map
 
 from scalars import Horizon, Linear, attach, detach
 
+from .helpers import MLX
+
 STEPS = 8
 WAYS = ["loop", "step", "compiled loop", "compiled step"]
 X = mx.random.normal((16, 4), key=mx.random.key(0))
@@ -335,6 +337,7 @@ WAYS_OF = {
 CASES = [
     (name, way, dtype)
     for name in MAKERS
+    if name != "the same one twice" or MLX >= (0, 32)  # MLX can merge the trees of both
     for way in WAYS_OF.get(name, WAYS)
     for dtype in ([None, mx.bfloat16] if name in HALF else [None])
 ]

@@ -164,7 +164,10 @@ def _with_parts(value: Any, keys: list[Any], items: list[Any]) -> Any:
     if isinstance(value, tuple):
         make = getattr(type(value), "_make", type(value))  # of a named tuple
         return make(items)
-    made = copy(value)
+    try:
+        made = copy(value)
+    except KeyError:  # Python 3.10 asks a dict whose items are its attributes for __getstate__
+        made = type(value).__new__(type(value))
     _refill(made, keys, items)
     return made
 
