@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import mlx.optimizers as optim
 import pytest
 
@@ -333,3 +334,17 @@ def test_release_is_for_what_is_held_in_expressions_too() -> None:
     wd.hold(0.5)
     assert group.release().snapshot() == {"half": 0.5, "wd": 0.1}
     assert lr.held is wd.held is None
+
+
+def test_a_dropout_rate_is_checked_as_long_as_it_is_attached() -> None:
+    rate = Linear(0.0, 0.5)
+    model = nn.Sequential(nn.Linear(1, 1), nn.Dropout(2 * rate * 0.9))
+    optimizer = optim.SGD(Linear(0.1, 0.0))
+    attach(optimizer, model)
+    with pytest.raises(ValueError, match="p in layers.1, as it is held, must be from 0 to below 1"):
+        rate.hold(0.6)
+    detach(optimizer)
+    rate.hold(0.6)
+    with pytest.raises(ValueError, match="p in layers.1, as it is held, must be from 0 to below 1"):
+        attach(optimizer, model)
+    assert type(optimizer) is optim.SGD

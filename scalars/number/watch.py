@@ -71,7 +71,8 @@ class Watch:
         """Warn of a likely mistake; called at the updates 1, 2, 4, 8 and so on, as it is slow."""
         if is_tracing():
             warn(words.UPDATED_IN_TRACE.format(call="update", name=shown(owner)))
-        if self.updates == self.UPDATES_AT_0 and progress == 0 and owner.changes:
+        stays = self.updates == self.UPDATES_AT_0 and progress == 0
+        if stays and len({owner.value_at(knot) for knot in owner.knots}) > 1:
             warn(words.ALWAYS_0.format(name=shown(owner), updates=self.updates))
 
     def warn_if_frozen(self, owner: object) -> None:

@@ -83,7 +83,7 @@ def attach(
                 "Call detach(member) first, then attach the optimizer that holds it; or make a "
                 "member anew for each of two optimizers that would share it."
             )
-            rule = "made of members that are not attached otherwise"
+            rule = "made of members that are not attached by another call"
             checks.fail("the optimizer", rule, type(member).__name__, way_out)
     attached: Mapping[str, ScheduledScalar] = {}
     if before is not None:

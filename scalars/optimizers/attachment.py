@@ -68,6 +68,8 @@ class Attachment:
         step = None if horizon else lambda: self.counting.step
         self.idle = IdleWatch(self.leaves, step)
         self.views = LayerViews()
+        found = [one for model in models for one in dropout_rates(model)]
+        self.stays = [Stays(name, rate, check_rate) for name, rate in found]
 
     # Linking --------------------------------------------------------------------
 
@@ -118,6 +120,8 @@ class Attachment:
         before = [one for leaf, _, _ in loadables for one in leaf.loadable(leaf.state_dict())]
         load_all(loadables)
         try:
+            for one in self.stays:
+                one.check()
             for rider in self.riders.values():
                 if rider.driven:
                     rider.driven.start()
@@ -141,8 +145,8 @@ class Attachment:
         state: dict[str, Any] = self.carrier._state
         state[KEY] = self.entries
         self.renew_views()
-        for name, rate in [found for model in self.models for found in dropout_rates(model)]:
-            Stays(name, rate, check_rate).register()
+        for one in self.stays:
+            one.register()
         self.group.follow(None if self.horizon is None else self.steps)
 
     def renew_views(self) -> None:
@@ -156,6 +160,8 @@ class Attachment:
         for rider in self.riders.values():
             rider.leave()
         self.views.unlink()
+        for one in self.stays:
+            one.unregister()
         self.group.follow(None)
         self.carrier._state.pop(KEY, None)
         for member in self.members:

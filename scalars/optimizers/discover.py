@@ -167,7 +167,8 @@ def _with_parts(value: Any, keys: list[Any], items: list[Any]) -> Any:
     try:
         made = copy(value)
     except KeyError:  # Python 3.10 asks a dict whose items are its attributes for __getstate__
-        made = type(value).__new__(type(value))
+        kind: Any = type(value)
+        made = kind.__new__(kind)
     _refill(made, keys, items)
     return made
 

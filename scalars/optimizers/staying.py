@@ -19,7 +19,16 @@ class Stays(NamedTuple):
     def register(self) -> None:
         """Check later calls of ``hold`` on the scalars in it."""
         for leaf in self.scalar.leaves:
-            leaf.answers[f"{self.name}: {self.scalar!r}"] = self
+            leaf.answers[self._question] = self
+
+    def unregister(self) -> None:
+        """Check no later calls any more."""
+        for leaf in self.scalar.leaves:
+            leaf.answers.pop(self._question, None)
+
+    @property
+    def _question(self) -> str:
+        return f"{self.name}: {self.scalar!r}"
 
     def check(self) -> None:
         """Raise ``ValueError`` if the value leaves its range while a value is held."""

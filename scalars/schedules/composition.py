@@ -170,7 +170,10 @@ class Warmup(Schedule):
     ) -> None:
         if (fraction is None) == (warmup is None):
             given = (fraction, warmup)
-            way_out = "Write Warmup(schedule, 0.1), or with steps horizon.fraction(steps=50)."
+            way_out = (
+                "Write Warmup(schedule, 0.1), or Warmup(schedule, horizon.fraction(steps=50)) for "
+                "a number of steps."
+            )
             checks.fail("fraction of Warmup", "given once", given, way_out, wrong_type=True)
         fraction = warmup if fraction is None else fraction
         vars(self).update(schedule=schedule, fraction=fraction, start=start, curve=curve)

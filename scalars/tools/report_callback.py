@@ -77,12 +77,13 @@ class ReportCallback:
 
         Raises:
             ValueError: The group has an adaptive scalar, and the report has no ``val_loss``.
+            TypeError: The group has an adaptive scalar, and ``val_loss`` is not a real number.
         """
         adaptive = any(leaf.listeners for scalar in self.group.values() for leaf in scalar.leaves)
-        if adaptive and "val_loss" not in val_info:
-            rule, way_out = "a mapping with 'val_loss'", "Call group.observe(loss) yourself."
-            checks.fail("val_info", rule, sorted(val_info), way_out)
         if adaptive:
+            if "val_loss" not in val_info:
+                rule, way_out = "a mapping with 'val_loss'", "Call group.observe(loss) yourself."
+                checks.fail("val_info", rule, sorted(val_info), way_out)
             checks.metric(val_info["val_loss"], "val_loss")
         self._begin(val_info)
         if adaptive:
