@@ -18,7 +18,7 @@ import mlx.optimizers as optim
 import pytest
 from mlx.utils import tree_flatten, tree_map
 
-from scalars import Horizon, Linear, attach, detach
+from scalars import Horizon, Linear, ScalarGroup, attach, detach
 
 from .helpers import MLX
 
@@ -505,3 +505,22 @@ def test_what_a_traced_update_notes_is_no_schedule() -> None:
     step(), step()
     group = attach(optimizer, horizon=horizon.extend(20, at_step=2))
     assert group.snapshot() == {"learning_rate": 0.08, "weight_decay": pytest.approx(0.42)}
+
+
+def test_an_optimizer_that_keeps_a_group_of_its_own() -> None:
+    class Grouped(optim.SGD):
+        def __init__(self, rate: Any, decay: Any) -> None:
+            super().__init__(rate)
+            self.group = ScalarGroup(decay=decay)
+
+        def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+            scaled = tree_map(lambda g: float(self.group["decay"]) * g, gradients)
+            return super().apply_gradients(scaled, parameters)
+
+    optimizer = Grouped(0.5, Linear(1.0, 0.0))
+    group = attach(optimizer)
+    assert [*group] == ["decay"]
+    for progress in (0.0, 0.5):
+        group.update(progress)
+        moved = optimizer.apply_gradients({"w": mx.array(1.0)}, {"w": mx.array(1.0)})["w"]
+        assert moved.item() == 1 - 0.5 * (1 - progress)

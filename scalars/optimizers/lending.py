@@ -21,7 +21,8 @@ from mlx.utils import tree_flatten
 from ..number.cell import Pair
 from ..number.scalar import ScheduledScalar
 from ..words import PACKAGE
-from .discover import Copies, Kept, rates
+from .containers import Copies
+from .discover import Kept, rates
 from .stand_in import StandIn
 
 WIDE = re.compile(r"decay_rate|beta(s|_?\d)|b\d")

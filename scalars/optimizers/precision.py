@@ -16,7 +16,8 @@ from ..number.scalar import Leaf, ScheduledScalar
 from ..training.horizon import Horizon
 from ..words import warn
 from . import words
-from .discover import record, replaced, viewed, within
+from .containers import record, replaced
+from .discover import viewed, within
 from .stand_in import StandIn
 
 

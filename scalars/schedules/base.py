@@ -46,7 +46,7 @@ def _explaining(init: Callable[..., None], schedule: type[Schedule]) -> Callable
                 raise
             from .peers import hint
 
-            raise TypeError(f"{error}. {hint(schedule, named)}") from None
+            raise TypeError(f"{error}. {hint(schedule, field_checks(schedule), named)}") from None
 
     return explained
 

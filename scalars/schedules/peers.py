@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from .. import checks
 
@@ -51,22 +52,26 @@ OTHERWISE = {
 }
 
 
-def hint(schedule: type[Any], named: Any) -> str:
-    """Return what to write instead of arguments that a schedule does not have, and its call."""
+def hint(schedule: type[Any], known: Mapping[str, tuple[Any, ...]], named: Any) -> str:
+    """Return what to write instead of arguments that a schedule does not have, and its call.
+
+    Args:
+        schedule: The class.
+        known: The checks of its fields, by name.
+        named: The names of the arguments that it was called with.
+    """
     parameters = inspect.signature(schedule).parameters
-    hints = [_hint(schedule, name) for name in named if name not in parameters]
+    unfit = OTHERWISE.get(schedule.__name__, ())
+    fields = {name: checks for name, checks in known.items() if name not in unfit}
+    hints = [_hint(fields, name) for name in named if name not in parameters]
     shown = ", ".join([str(p.replace(annotation=p.empty)) for p in parameters.values()])
     return " ".join([*filter(None, hints), f"The call is {schedule.__name__}({shown})."])
 
 
-def _hint(schedule: type[Any], name: str) -> str:
+def _hint(fields: Mapping[str, tuple[Any, ...]], name: str) -> str:
     """Return what an argument of another library is called, or nothing if that is not known."""
-    from .base import field_checks
-
-    known: dict[str, Any] = field_checks(cast("Any", schedule))
-    unfit = OTHERWISE.get(schedule.__name__, ())
-    for field in [one for one in CALLED.get(name, ()) if one in known and one not in unfit]:
-        is_fraction = bool({checks.fraction, checks.span}.intersection(known[field]))
+    for field in [one for one in CALLED.get(name, ()) if one in fields]:
+        is_fraction = bool({checks.fraction, checks.span}.intersection(fields[field]))
         if name in PARTS and not is_fraction:
             continue
         unit = f", in {FRACTIONS}" if is_fraction else ""
