@@ -110,9 +110,9 @@ class ByStep:
             return self._horizon.progresses()  # type: ignore[no-any-return]
         return [step / self._horizon for step in range(self._horizon + 1)]
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the scalar and the horizon."""
-        return ByStep, (self._scalar, self._horizon)
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle the scalar and the horizon, but not the table."""
+        return {**vars(self), "_table": None}
 
     def __repr__(self) -> str:
         """Return the call that made it."""

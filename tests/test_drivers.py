@@ -271,6 +271,18 @@ def test_by_step_serves_an_optimizer_that_nothing_is_attached_to() -> None:
             assert moved == optimizer.learning_rate.item() == split(lr.at(min(i / 10, 1)))[0]
 
 
+def test_by_step_is_copied_with_its_formula_while_the_schedule_is_held() -> None:
+    schedule = (lr := Linear(1.0, 0.0)).by_step(10)
+    lr.hold(0.3)
+    for copied in (
+        copy.copy(schedule),
+        copy.deepcopy(schedule),
+        pickle.loads(pickle.dumps(schedule)),
+    ):
+        assert [copied(i).item() for i in (0, 5, 10)] == [1.0, 0.5, 0.0]
+        assert repr(copied) == repr(schedule)
+
+
 @pytest.mark.parametrize(
     ("total", "error", "message"),
     [
