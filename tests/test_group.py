@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 
 import mlx.core as mx
+import mlx.optimizers as optim
 import pytest
 
-from scalars import CosineAnnealing, Horizon, Linear, ScalarGroup, Warmup
+from scalars import (
+    CosineAnnealing,
+    Horizon,
+    Linear,
+    ReduceOnPlateau,
+    ScalarGroup,
+    Warmup,
+    attach,
+)
 
 
 def make() -> ScalarGroup:
@@ -192,3 +202,38 @@ def test_items_go_on_after_a_jump_back() -> None:
         pass
     with pytest.raises(ValueError, match="set by the items only"):  # they are further
         next(group.track("abc", horizon))
+
+
+def test_a_callback_that_changes_values_is_called_once() -> None:
+    optimizer = optim.SGD(
+        ReduceOnPlateau(Linear(1.0, 0.0), 0.5, patience=100), momentum=Linear(0, 1)
+    )
+    optimizer.init(weights := {"w": mx.array(0.0)})
+    group = attach(optimizer, horizon=Horizon(8))
+    seen: list[tuple[str, float]] = []
+
+    def first(progress: float, values: Mapping[str, float]) -> None:
+        seen.append(("first", values["momentum"]))
+
+    def observing(progress: float, values: Mapping[str, float]) -> None:
+        seen.append(("observing", values["momentum"]))
+        group.observe(1.0 - 0.1 * len(seen))
+
+    def holding(progress: float, values: Mapping[str, float]) -> None:
+        seen.append(("holding", values["momentum"]))
+        group.hold(momentum=0.25 + progress / 10)
+
+    for callback in (first, observing, holding):
+        group.subscribe(callback)
+    for step in range(1, 4):
+        seen.clear()
+        optimizer.apply_gradients({"w": mx.array(1.0)}, weights)
+        old = 0.125 if step == 1 else 0.25 + (step - 1) / 80
+        new = 0.25 + step / 80
+        assert seen == [
+            ("first", pytest.approx(old)),
+            ("observing", pytest.approx(old)),
+            ("holding", pytest.approx(old)),
+            ("first", pytest.approx(new)),
+            ("observing", pytest.approx(new)),
+        ]

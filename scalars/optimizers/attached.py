@@ -122,6 +122,7 @@ class AttachedOptimizer(Optimizer):
                 raise
         link.emptied.refilled(self)
         link.counting.choose()
+        link.group.loads += 1
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Raise ``TypeError``: the scalars of a copy would not be linked to its state."""

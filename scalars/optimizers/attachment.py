@@ -200,6 +200,7 @@ class Attachment:
         except BaseException:
             state[KEY] = entries
             raise
+        self.group.loads += 1
 
     # A saved state --------------------------------------------------------------
 

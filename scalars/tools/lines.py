@@ -17,7 +17,7 @@ from ..schedules.cyclic import OneCycle
 from ..sketch import NEAR, Line, Point, extent, polylines, written
 from ..training.horizon import Horizon
 from ..training.phases import Phases
-from .axis import along, axis, places
+from .axis import Axis, along, axis, places
 
 WARMUP = "warm-up"
 Marks = Sequence[tuple[float, str]]
@@ -60,7 +60,11 @@ Recorded = tuple[Any, Any, float, int]
 """The x, the value, the progress and the step of a row; x and value may be ``None``."""
 
 
-def recorded(rows: Iterable[Recorded], scalar: ScheduledScalar | None = None) -> list[Line]:
+def recorded(
+    rows: Iterable[Recorded],
+    scalar: ScheduledScalar | None = None,
+    horizon: Horizon | None = None,
+) -> list[Line]:
     """Connect the points of recorded rows to lines.
 
     The lines are split at values that are not finite, and where the scalar jumps. Between two
@@ -70,8 +74,9 @@ def recorded(rows: Iterable[Recorded], scalar: ScheduledScalar | None = None) ->
     Args:
         rows: The rows, in order.
         scalar: The scalar in the column, or ``None`` for a metric or an unknown scalar.
+        horizon: The horizon of the run if an optimizer drives it, or ``None``.
     """
-    formula = [] if scalar is None else polylines(scalar)
+    formula = [] if scalar is None else along(_axis_of(horizon), polylines(scalar))
     lines: list[Line] = []
     last: Recorded | None = None
     for row in rows:
@@ -81,7 +86,7 @@ def recorded(rows: Iterable[Recorded], scalar: ScheduledScalar | None = None) ->
         if not math.isfinite(value):
             last = None
             continue
-        between = [] if last is None else _between(last, row, formula, scalar)
+        between = [] if last is None else _between(last, row, formula, scalar, horizon)
         if last is None:
             lines.append([])
         else:
@@ -92,26 +97,40 @@ def recorded(rows: Iterable[Recorded], scalar: ScheduledScalar | None = None) ->
     return lines
 
 
+def _axis_of(horizon: Horizon | None) -> Axis:
+    """Return the axis along which a formula is compared with rows: the progress, or the steps."""
+    return axis(horizon, None if horizon is None else "steps")[0]
+
+
 def _between(
-    last: Recorded, row: Recorded, formula: Sequence[Line], scalar: ScheduledScalar | None
+    last: Recorded,
+    row: Recorded,
+    formula: Sequence[Line],
+    scalar: ScheduledScalar | None,
+    horizon: Horizon | None,
 ) -> list[Line]:
     """Return the points between two rows, in more than one line if the scalar jumps there.
 
     A run that goes back to an earlier step or progress begins a new line.
     """
     (x, value, begin, step), (x_end, value_end, end, step_end) = last, row
+    ends = ((value, begin), (value_end, end))
+    near = 2 * NEAR
+    if horizon is not None:
+        if scalar is not None and not (_is_of(horizon, last) and _is_of(horizon, row)):
+            return []
+        begin, end, near = step, step_end, near * horizon.total_steps
     if step_end < step or (scalar is not None and end < begin):
         return [[], []]
     if scalar is None or begin == end:
         return []
     follows = step_end > step + 1 and all(
-        math.isclose(v, scalar.at(p), rel_tol=1e-6, abs_tol=1e-12)
-        for v, p in ((value, begin), (value_end, end))
+        math.isclose(v, scalar.at(min(p, 1.0)), rel_tol=1e-6, abs_tol=1e-12) for v, p in ends
     )
     lines: list[Line] = []
     for line in formula:
         # A jump is found just after the boundary, at which the new value begins.
-        if not lines or begin < line[0][0] - 2 * NEAR <= end:
+        if not lines or begin < line[0][0] - near <= end:
             lines.append([])
         inside = [point for point in line if begin < point[0] < end] if follows else []
         scale = (x_end - x) / (end - begin)
@@ -119,18 +138,38 @@ def _between(
     return lines
 
 
-def place_of(progress: float, rows: Iterable[Recorded]) -> float | None:
-    """Return the x at a progress, or ``None`` if the rows do not pass it."""
+def _is_of(horizon: Horizon, row: Recorded) -> bool:
+    """Return whether a row has the progress of a horizon, and not of one that was replaced."""
+    _, _, progress, step = row
+    return math.isclose(horizon.progress(step), progress, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def recorded_marks(
+    rows: Sequence[Recorded], scalar: ScheduledScalar, horizon: Horizon | None = None
+) -> list[tuple[float, str]]:
+    """Return the places of the marks of a scalar that recorded rows have passed."""
+    parts = _axis_of(horizon)
+    known = [(x, progress if horizon is None else step) for x, _, progress, step in rows]
+    found = [
+        (_place_of(at, known), text)
+        for progress, text in marks_of(scalar)
+        for at in places(parts, progress)
+    ]
+    return [(place, text) for place, text in found if place is not None]
+
+
+def _place_of(at: float, rows: Iterable[tuple[Any, float]]) -> float | None:
+    """Return the x at a progress or step, or ``None`` if the rows do not pass it."""
     before: tuple[float, float] | None = None
-    for x, _, at, _ in rows:
+    for x, here in rows:
         if x is None:
             continue
-        if at >= progress - 1e-9:
+        if here >= at - 1e-9:
             if before is None:
                 return None
-            share = (progress - before[1]) / (at - before[1])
+            share = (at - before[1]) / (here - before[1])
             return float(before[0] + share * (x - before[0]))
-        before = x, at
+        before = x, here
     return None
 
 

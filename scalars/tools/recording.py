@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import checks
-from ..number.scalar import ScheduledScalar
 from ..training.group import ScalarGroup, check_group
 from .files import of_rank, writing
+from .rows import Row, by_formula, checked_row, is_on_device
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Row = dict[str, Any]
 
 
 class Recorder:
@@ -70,14 +68,16 @@ class Recorder:
         self._row: Row | None = None
         self._group = group
         self._stop: Callable[[], None] | None = None
-        self._done = -1
-        """The last step that ``log_done`` was called for."""
-        self._next: Row = {}
-        """The step and the values of the next step, as ``log_done`` left them."""
-        self._last: Row | None = None
-        """The last row when ``log_done`` ended."""
+        self._reached = -1
+        """The step of the optimizer that drives the group, when the recorder was called last."""
+        self._loads = 0
+        """How many states had been loaded into the group then; -1 after ``load``."""
         self._went_back: Row | None = None
         """The last row before the run went back to an earlier step."""
+        self._next: Row = {}
+        """The step and the values of the next step, as ``log_done`` left them."""
+        self._done = -1
+        """The last step that ``log_done`` was called for."""
         if group is not None:
             check_group(group)
             self._refuse_columns(group)
@@ -86,7 +86,7 @@ class Recorder:
 
     def __call__(self, progress: float, values: Mapping[str, float]) -> None:
         """Record the values of an update, as a callback of ``subscribe``."""
-        reached = self._reached()
+        reached = self._reached_step()
         step = self._step if reached is None else reached
         again, self._step = self._step == step + 1, step + 1
         if step % self.every:
@@ -118,7 +118,7 @@ class Recorder:
             TypeError: A value is not a real number.
         """
         numbers = self._checked(values)
-        reached = self._reached()
+        reached = self._reached_step()
         if self._group is not None and reached is not None:  # the values may have changed
             self(self._group.progress, self._group.snapshot())
         if not self._step:
@@ -167,11 +167,11 @@ class Recorder:
             >>> recorder["lr"], recorder["loss"]
             ([1.0, 0.5], [3.0, 2.0])
         """
-        if self._group is None or (reached := self._reached()) is None:
+        if self._group is None or (reached := self._reached_step()) is None:
             self.log(**values)
             return
         numbers = self._checked(values)
-        may_skip = any(_is_on_device(scalar) for scalar in self._group.values())
+        may_skip = any(is_on_device(scalar) for scalar in self._group.values())
         if not reached and not may_skip:
             way_out = "Call optimizer.update(model, gradients) first."
             checks.fail("log_done", "called after a step", values, way_out)
@@ -185,21 +185,18 @@ class Recorder:
 
     def _note_next(self, group: ScalarGroup) -> None:
         """Keep the values of the next step, if the step of an optimizer drives the group."""
-        if (reached := self._reached()) is not None:
+        if (reached := self._reached_step()) is not None:
             self._next = {"step": reached, "progress": group.progress, **group.snapshot()}
-            self._last = self._rows[-1] if self._rows else None
 
     def _row_of(self, step: int, group: ScalarGroup) -> Row:
         """Return the row of a step, which is made if it is not there."""
         rows = self._rows
-        if step < self._done:  # the run has gone back, after the last row that there was then
-            self._went_back = self._last
         place = len(rows)
         while place and rows[place - 1] is not self._went_back and rows[place - 1]["step"] >= step:
             place -= 1
         if place < len(rows) and rows[place]["step"] == step:
             return rows[place]
-        row = dict(self._next) if self._next.get("step") == step else _by_formula(step, group)
+        row = dict(self._next) if self._next.get("step") == step else by_formula(step, group)
         after = [rows.pop() for _ in range(len(rows) - place)]
         rows.extend([row, *reversed(after)])
         if not after:
@@ -215,9 +212,31 @@ class Recorder:
         if self._row is not None:
             self._row.update(values)
 
-    def _reached(self) -> int | None:
-        """Return the step of the optimizer that drives the group, or ``None``."""
-        return None if self._group is None else self._group.step
+    def _reached_step(self) -> int | None:
+        """Return the step of the optimizer that drives the group, or ``None``.
+
+        If the run has gone back to an earlier step, later rows do not belong to the rows so far.
+        """
+        group = self._group
+        if group is None or (reached := group.step) is None:
+            return None
+        last = self._rows[-1] if self._rows else None
+        # Whether the last row is of a step that was not made when the recorder was called last.
+        waits = last is not None and last["step"] >= self._reached and not self._is_logged(last)
+        loaded = group.loads != self._loads
+        if reached < self._reached or (reached == self._reached and loaded):
+            if waits:
+                self._rows.pop()
+            self._went_back = self._rows[-1] if self._rows else None
+            self._next, self._row, self._step, self._done = {}, None, -1, -1
+        elif self._loads < 0 and waits and last and last["step"] == reached - 1:
+            last.update(by_formula(reached - 1, group))  # made after the record was loaded
+        self._reached, self._loads = reached, group.loads
+        return reached
+
+    def _is_logged(self, row: Row) -> bool:
+        """Return whether a row has more than the values of the group."""
+        return not row.keys() <= {"step", "progress", *(self._group or ())}
 
     def stop(self) -> None:
         """Stop recording the group that was passed to the constructor."""
@@ -327,11 +346,12 @@ class Recorder:
     def _take(self, name: str, state: Any) -> None:
         checks.keys(name, state, ("step", "rows"))
         step = checks.count(f"step in {name}", state["step"], least=0)
-        rows = checks.each(f"rows in {name}", state["rows"], _row)
+        rows = checks.each(f"rows in {name}", state["rows"], checked_row)
         self._rows = deque(rows, maxlen=self.last)
         last = rows[-1] if rows else None
         self._step, self._row = step, last if last and last["step"] == step - 1 else None
-        self._done, self._next, self._last, self._went_back = -1, {}, None, None
+        self._next, self._went_back, self._done, self._loads = {}, None, -1, -1
+        self._reached = -1 if last is None else last["step"] + self._is_logged(last)
 
     def plot(
         self,
@@ -372,7 +392,7 @@ class Recorder:
             >>> [panel.get_title("left") for panel in recorder.plot().figure.axes]
             ['lr', 'loss']
         """
-        from .lines import Curve, marks_of, place_of, recorded
+        from .lines import Curve, recorded, recorded_marks
         from .plotting import draw
 
         if not self._rows:
@@ -386,40 +406,16 @@ class Recorder:
             self[name]  # raises if there is no such column
         curves = {}
         scalars: Mapping[str, Any] = {} if self._group is None else self._group
+        horizon = None if self._group is None else self._group.horizon
         for name in chosen:
             scalar = scalars.get(name)
             rows = [(row.get(x), row.get(name), row["progress"], row["step"]) for row in self._rows]
-            marks = () if scalar is None else marks_of(scalar)
-            places = [(place_of(at, rows), text) for at, text in marks]
-            passed = [(place, text) for place, text in places if place is not None]
-            curves[name] = Curve(recorded(rows, scalar), passed)
+            marks = [] if scalar is None else recorded_marks(rows, scalar, horizon)
+            curves[name] = Curve(recorded(rows, scalar, horizon), marks)
         return draw(curves, x, ax, log, panels)
-
-
-def _by_formula(step: int, group: ScalarGroup) -> Row:
-    """Return a row with the values that a group driven by an optimizer has at a step.
-
-    A scalar that changes in compiled steps has no formula, and no value here.
-    """
-    horizon: Any = group.horizon
-    progress = horizon.progress(step)
-    known = {name: scalar for name, scalar in group.items() if not _is_on_device(scalar)}
-    values = {name: float(x.in_force(min(progress, 1.0))) for name, x in known.items()}
-    return {"step": step, "progress": progress, **values}
-
-
-def _is_on_device(scalar: ScheduledScalar) -> bool:
-    return any(leaf.on_device for leaf in scalar.leaves)
 
 
 def _number(name: str, value: Any) -> float:
     if name in ("step", "progress"):
         checks.fail("a name given to log", "a new column", name, "Choose another name.")
     return checks.metric(value, name)
-
-
-def _row(name: str, value: Any) -> Row:
-    if not isinstance(value, dict) or not {"step", "progress"} <= set(value):
-        checks.fail(name, "a row", value, "Load a file that Recorder.save wrote.")
-    checks.count(f"step of {name}", value["step"], least=0)
-    return {key: value[key] if key == "step" else checks.metric(value[key], key) for key in value}

@@ -69,19 +69,24 @@ class Callbacks:
     def _call_each(
         self, callbacks: list[Subscription], now: Callable[[], Told]
     ) -> list[Subscription]:
-        """Call callbacks, and return those that another one has then made outdated."""
+        """Call callbacks, and return those that another one has then made outdated.
+
+        One that has changed the values itself is not among them: it would change them twice.
+        """
         outdated: list[Subscription] = []
+        changing: list[Subscription] = []
         told: Told | None = None
         for i, subscription in enumerate(callbacks):
             progress, values = now()
             if i and (progress, values) != told:
+                changing.append(callbacks[i - 1])
                 outdated = callbacks[: i - 1]
             told = progress, dict(values)
             if subscription in self._subscribed:  # another callback may have ended it
                 subscription.callback(progress, values)
         if len(callbacks) > 1 and now() != told:
             outdated = callbacks[:-1]
-        return outdated
+        return [one for one in outdated if one not in changing]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out that callbacks are being called, as a copy calls none."""

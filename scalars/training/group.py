@@ -64,6 +64,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         self._leaves = leaves_of(self._scalars.values())
         self._uncertain = [one for one in self._scalars.values() if _is_uncertain(one)]
         self.callbacks = Callbacks()
+        self.loads = 0
+        """How many times the state of an optimizer that drives the group was loaded."""
         self._steps: Any = None
         self._left: int | None = None
         """The last step of ``track``; ``None`` if it reached the end of its horizon."""
@@ -89,7 +91,7 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
     def __dir__(self) -> list[str]:
         """Leave out the methods that only ``attach`` calls."""
-        internal = {"become", "callbacks", "changed", "check_finite", "follow", "notify"}
+        internal = {"become", "callbacks", "changed", "check_finite", "follow", "loads", "notify"}
         return sorted({*super().__dir__()} - internal)
 
     def _repr_html_(self) -> str:
@@ -126,8 +128,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
 
         ``update`` calls this. An optimizer that is attached with a horizon calls it after
         each update outside a compiled function. If a callback changes the values, by ``hold`` or
-        ``observe``, the later ones get the new values, and with a horizon the earlier ones are
-        called again.
+        ``observe``, the later ones get the new values, and with a horizon the earlier ones, which
+        have changed nothing, are called again.
         """
         self.callbacks.call(lambda: (self.progress, self.snapshot()), again=self._steps is not None)
 
@@ -291,7 +293,8 @@ class ScalarGroup(Mapping[str, ScheduledScalar]):
         If the step of an optimizer drives the group, the callback is called after each
         optimizer update outside a compiled function, with the progress and the values of the
         next step. It is called again if ``observe``, ``hold``, ``release``, or ``attach`` with
-        another horizon, changes them.
+        another horizon, changes them. If a callback raises an error, what it was called for has
+        been done.
 
         Args:
             callback: A function of the progress and of a dict of the values by name.
