@@ -186,8 +186,9 @@ def _made(expressions: Sequence[str]) -> tuple[Any, dict[str, ScheduledScalar]]:
         named = NAMED.fullmatch(expression)
         name, text = named.groups() if named else (expression, expression)
         made = parse(text)
-        if name in scalars:
-            checks.fail("a name", "given once", name, "Name each schedule otherwise: other=...")
+        if name in scalars or name in ("step", "progress"):
+            rule = "given once, and not that of the first column, step or progress"
+            checks.fail("a name", rule, name, "Name each schedule otherwise: other=...")
         if isinstance(made, (ScalarGroup, Phases)):
             scalars.update(made.group if isinstance(made, Phases) else made)
         else:

@@ -651,6 +651,11 @@ def test_a_wrong_call_says_what_to_write(make: Any, message: str) -> None:
 
 
 FRACTIONS = "in fractions of the run, as Horizon"
+RUN_LENGTHS = [
+    "CosineAnnealing(T_max=9, lr=1)",
+    "Linear(total_iters=9)",
+    "Polynomial(decay_steps=9)",
+]
 
 
 @pytest.mark.parametrize(
@@ -660,7 +665,13 @@ FRACTIONS = "in fractions of the run, as Horizon"
         ("OneCycle(max_lr=1, div_factor=25, final_div_factor=1e4)", {"max_lr": "peak"}),
         ("OneCycle(max_lr=1, pct_start=0.3)", {"max_lr": "peak", "pct_start": "warmup"}),
         ("WarmupStableDecay(lr=1, num_warmup_steps=5, num_decay_steps=9)", {"lr": "peak", "num_warmup_steps": "warmup", "num_decay_steps": "decay"}),
-        ("WarmupStableDecay(base_lr=1, decay_steps=9)", {"base_lr": "peak", "decay_steps": "decay"}),
+        ("WarmupStableDecay(base_lr=1, decay_steps=9)", {"base_lr": "peak"}),
+        ("OneCycle(max_lr=1, base_lr=0.1)", {"max_lr": "peak"}),
+        ("Exponential(initial_learning_rate=1, decay_steps=9, decay_rate=0.9)", {"initial_learning_rate": "start"}),
+        ("InverseTime(initial_learning_rate=1, decay_steps=9)", {"initial_learning_rate": "start"}),
+        ("Exponential(init_value=1, transition_steps=9, decay_rate=0.9)", {"init_value": "start"}),
+        ("Warmup(0.1, steps=9)", {"steps": "fraction"}),
+        ("Warmup(0.1, total_iters=9)", {"total_iters": "fraction"}),
         ("OneCycle(learning_rate=1)", {"learning_rate": "peak"}),
         ("Warmup(lr=1, warmup_steps=5)", {"lr": "schedule", "warmup_steps": "fraction"}),
         ("Warmup(init_value=0)", {"init_value": "start"}),
@@ -674,6 +685,9 @@ FRACTIONS = "in fractions of the run, as Horizon"
         ("DynamicLossScale(decay_rate=0.5, gamma=0.5, min_lr=0, lr=1)", {}),
         ("Truncated(eta_min=0, end_value=0, lr=1)", {"lr": "schedule"}),
         ("Constant(lr=1)", {"lr": "value"}),
+        ("CosineAnnealing(T_max=9, lr=1)", {"lr": "start"}),
+        ("Linear(total_iters=9)", {}),
+        ("Polynomial(decay_steps=9)", {}),
     ],
 )  # fmt: skip
 def test_each_hint_for_an_argument_of_another_library(call: str, told: dict[str, str]) -> None:
@@ -683,6 +697,7 @@ def test_each_hint_for_an_argument_of_another_library(call: str, told: dict[str,
     message = str(caught.value)
     assert dict(re.findall(r"'(\w+)' is called '(\w+)' here", message)) == told
     schedule = names[call.partition("(")[0]]
+    assert ("not given" in message) == (call in RUN_LENGTHS)
     lengths = {"fraction", "decay", "every", "first_cycle"}
     lengths |= set() if schedule is scalars.Greedy else {"warmup"}
     for there, here in told.items():

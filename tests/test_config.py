@@ -185,6 +185,9 @@ def test_a_schedule_whose_init_does_not_take_its_fields() -> None:
         assert (float(copied), copied.note) == (2.0, [4.0])
         assert copied.note is not made.note
     with known_too({"Halved": Halved}):
+        with pytest.raises(ValueError, match=r"what __init__ has set must be a field of Halved"):
+            to_config(made)
+        made.others.clear()  # type: ignore[attr-defined]
         rule = r"a field in a config must be an argument of Halved\(...\) other .* got 'start'"
         with pytest.raises(ValueError, match=rule):
             to_config(made)

@@ -119,6 +119,16 @@ def test_every_name_is_tested() -> None:
         (("cosine", 1.0, 10, 0, 1.5), ValueError, "end_ratio must be a fraction"),
         (("fixed_lr", 1.0, 10, 5), ValueError, "must be left out for 'fixed_lr'"),
         (("cosine_with_min_lr", 1.0, 10), ValueError, "end_ratio must be given"),
+        (
+            ("constant_with_warmup", 1.0, 10, 2, 0.5),
+            ValueError,
+            "end_ratio must be left out for 'cons",
+        ),
+        (
+            ("inverse_sqrt", 1.0, 10, 2, 0.5),
+            ValueError,
+            "end_ratio must be left out for 'inverse_sq",
+        ),
         (("warmup_stable_decay", 1.0, 10), ValueError, "decay_steps must be given"),
     ],
 )

@@ -103,7 +103,7 @@ class Schedule(Leaf):
         cls = type(self)
         if cls.has_own_init:
             own = vars(self).items()
-            self._others = {name: x for name, x in own if name not in field_checks(cls)}
+            self.others = {name: x for name, x in own if name not in field_checks(cls)}
         for name, checks_of_field in field_checks(cls).items():
             for check in checks_of_field:
                 value = check(f"{name} of {cls.__name__}", getattr(self, name))
@@ -126,7 +126,7 @@ class Schedule(Leaf):
 
     has_own_init: ClassVar[bool] = False
     """Whether the class, or one that it is based on, defines ``__init__``."""
-    _others: Mapping[str, Any] = MappingProxyType({})
+    others: Mapping[str, Any] = MappingProxyType({})
     """What such an ``__init__`` has set besides the fields, which copies need."""
     monotone_pieces: ClassVar[bool] = False
     """Whether the value is monotone between two ``edges``, if the scalars in the fields are."""
@@ -205,7 +205,7 @@ class Schedule(Leaf):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the arguments and the state, as an independent schedule."""
-        return _restore, (type(self), {**self._arguments(), **self._others}, self.state_dict())
+        return _restore, (type(self), {**self._arguments(), **self.others}, self.state_dict())
 
 
 def _restore(

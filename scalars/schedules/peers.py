@@ -8,8 +8,11 @@ from typing import Any
 
 from .. import checks
 
-FRACTIONS = "fractions of the run, as Horizon(total).fraction(steps=...) makes them"
-RUN = "not given to a schedule: call update(step / total), or pass Horizon(total) to attach"
+FRACTIONS = "fractions of the run, as Horizon.fraction(steps=..., epochs=...) gives them"
+RUN = (
+    "not given to a schedule: call update(step / total), or pass Horizon(total) to attach. For a "
+    "part of the run, use Sequence"
+)
 RATE = ("peak", "value", "schedule", "start")
 CALLED: dict[str, tuple[str, ...]] = {
     # The name there, and the names here. The first one that a schedule has is meant.
@@ -17,7 +20,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "T_mult": ("cycle_mult",),
     "base_lr": ("low", *RATE),
     "decay_rate": ("factor",),
-    "decay_steps": ("decay", "every"),
+    "decay_steps": ("every",),
     "end_lr": ("end",),
     "end_value": ("end",),
     "eta_min": ("end",),
@@ -38,17 +41,26 @@ CALLED: dict[str, tuple[str, ...]] = {
     "peak_value": ("peak",),
     "pct_start": ("warmup",),
     "step_size": ("every",),
+    "steps": ("fraction",),
+    "total_iters": ("fraction",),
+    "transition_steps": ("fraction",),
     "warmup_steps": ("fraction", "warmup"),
 }
 LENGTHS = ("T_max", "decay_steps", "max_steps", "num_training_steps", "steps", "total_iters",
            "total_steps", "transition_steps")  # fmt: skip
 PARTS = ("T_0", "decay_steps", "num_decay_steps", "pct_start", "step_size")
 """The names whose arguments here are fractions of the run, and nothing else."""
+TIMES = ("decay_rate", "decay_steps", "transition_steps")
 OTHERWISE = {
-    # What the field of a schedule has in common with the name elsewhere is its name alone.
-    "DynamicLossScale": ("factor", "minimum"),
-    "NewBob": ("threshold",),
-    "Truncated": ("end",),
+    # Names that mean something else for a schedule, by the name of its class.
+    "DynamicLossScale": ("decay_rate", "gamma", "lr_min", "min_lr"),
+    "Exponential": TIMES,  # in other libraries it need not end with the run
+    "InverseSqrt": TIMES,
+    "InverseTime": TIMES,
+    "NewBob": ("min_delta",),
+    "OneCycle": ("base_lr",),
+    "Truncated": ("end_lr", "end_value", "eta_min", "lr_min", "min_lr"),
+    "WarmupStableDecay": ("decay_steps",),
 }
 
 
@@ -61,9 +73,8 @@ def hint(schedule: type[Any], known: Mapping[str, tuple[Any, ...]], named: Any) 
         named: The names of the arguments that it was called with.
     """
     parameters = inspect.signature(schedule).parameters
-    unfit = OTHERWISE.get(schedule.__name__, ())
-    fields = {name: checks for name, checks in known.items() if name not in unfit}
-    hints = [_hint(fields, name) for name in named if name not in parameters]
+    others = (*parameters, *OTHERWISE.get(schedule.__name__, ()))
+    hints = [_hint(known, name) for name in named if name not in others]
     shown = ", ".join([str(p.replace(annotation=p.empty)) for p in parameters.values()])
     return " ".join([*filter(None, hints), f"The call is {schedule.__name__}({shown})."])
 

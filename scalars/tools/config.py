@@ -65,6 +65,10 @@ def _config(scalar: Any, depth: int) -> dict[str, Any]:
         way_out = "Define a class for it and call register(name, class)."
         checks.fail("a schedule", "one that has a name", scalar, way_out)
     given = scalar.given()
+    if scalar.others:
+        way_out = "Declare it as a field, or pickle the schedule."
+        rule = f"a field of {type(scalar).__name__}, as from_config gives the fields alone"
+        checks.fail("what __init__ has set", rule, [*scalar.others], way_out)
     taken = inspect.signature(type(scalar)).parameters
     if unfit := [one for one in given if one == "name" or one not in taken]:
         rule = f"an argument of {type(scalar).__name__}(...) other than 'name'"

@@ -142,6 +142,7 @@ NAMES: dict[str, Callable[..., Schedule]] = {
 
 COUNTING = (_cosine_warmup_with_min_lr, _inverse_sqrt, _warmup_stable_decay)
 """The makers that count steps even if there is no warm-up."""
+WITHOUT_END = (_constant_with_warmup, _inverse_sqrt)
 of_peak = checks.bounded(
     "a fraction of the peak, from 0 to 1", lambda x: 0 <= x <= 1, "Pass a number such as 0.1."
 )
@@ -179,7 +180,7 @@ def from_name(
 
     Raises:
         ValueError: The name is unknown, a number is out of its range, an option is unknown or
-            missing, or the schedule has no warm-up.
+            missing, or the schedule has no warm-up or no end.
         TypeError: An argument is of the wrong type.
 
     Example:
@@ -203,6 +204,9 @@ def from_name(
     if make is _constant and (warmup_steps or end_ratio is not None):
         way_out = "Use 'constant_with_warmup', or a schedule that ends elsewhere."
         checks.fail("warmup_steps and end_ratio", f"left out for {name!r}", warmup_steps, way_out)
+    if make in WITHOUT_END and end_ratio is not None:
+        way_out = "Remove it, or use a schedule that ends elsewhere."
+        checks.fail("end_ratio", f"left out for {name!r}, which has no end", end_ratio, way_out)
     return make(_Run(peak, horizon, warmup_steps, end), **options)
 
 

@@ -151,7 +151,8 @@ def _binary(node: Any, depth: int) -> Any:
     try:
         result = OPERATIONS[name].function(left, right)
     except ArithmeticError as error:
-        checks.fail(f"text{_at(node)}", "computable", str(error), "Use other numbers.")
+        reason = str(error.args[-1])  # the first one may be a number
+        checks.fail(f"text{_at(node)}", "computable", reason, "Use other numbers.")
     return result
 
 
