@@ -10,7 +10,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from scalars import CosineAnnealing, Horizon, Linear, attach, detach
 
@@ -435,6 +435,30 @@ def test_a_state_that_was_taken_away_comes_back_in_other_ways(way: str) -> None:
     optimizer.init(model.trainable_parameters())  # begins anew, as with plain MLX
     optimizer.update(model, GRADIENTS)
     assert optimizer.state["weight"]["m"].item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_state_that_is_zeroed_leaves_the_scalars_alone(way: str, whole: bool) -> None:
+    """Some loops, and some optimizers, reset the momentum so."""
+    optimizer, model = optim.SGD(Linear(1.0, 0.0), momentum=Linear(0.5, 0.9)), model_of_zeros()
+    update = attached(optimizer, way)
+    for step in range(2):
+        update(step / STEPS)
+        optimizer.update(model, GRADIENTS)
+    if whole:
+        kept = {name: optimizer.state[name] for name in ("step", "learning_rate")}
+        optimizer.state = {**tree_map(mx.zeros_like, optimizer.state), **kept}
+    else:
+        for name in [*optimizer.state]:
+            if name not in ("step", "learning_rate"):
+                optimizer.state[name] = tree_map(mx.zeros_like, optimizer.state[name])
+    update(2 / STEPS)
+    before = model.weight.item()
+    optimizer.update(model, GRADIENTS)
+    assert before - model.weight.item() == 0.5  # the rate of step 2, and no velocity
+    group = attach(optimizer)
+    assert group.held == {}
 
 
 @pytest.mark.parametrize("step", [2, np.int64(2), mx.array(2)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,13 +14,15 @@ from .. import checks
 from ..number.together import load_all
 from . import words
 from .discover import PRIVATE, members, rates, within
-from .lending import LENT, SCHEDULERS, ApplySingle, Lent
 
 KEY = "scalars"
 
 
 class AttachedOptimizer(Optimizer):
-    """The class that an optimizer's object has while scalars are attached to it."""
+    """The class that an optimizer's object has while scalars are attached to it, between updates.
+
+    During an update it has its own class. See ``lending.py``.
+    """
 
     _attachment: Any
     """Its ``Attachment``."""
@@ -29,29 +31,28 @@ class AttachedOptimizer(Optimizer):
     def __init_subclass__(cls) -> None:
         """Do not tell the optimizer's own class, which may keep a list of its subclasses."""
 
-    apply_single = ApplySingle()
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        """Make an optimizer that is not attached, if code calls the class of one that is."""
+        return cls._plain(*arguments, **named)
 
     def init(self, *arguments: Any, **named: Any) -> Any:
         """Initialize the state, in which the key of the scalars must be unused."""
         if any(isinstance(one, dict) and KEY in one for one in (*arguments, *named.values())):
             refuse_parameter()
-        return super().init(*arguments, **named)
+        link = self._attachment
+        return link.lend(self, arguments, lambda: self.init(*arguments, **named), is_step=False)
 
     def apply_gradients(self, *arguments: Any, **named: Any) -> Any:
         """Apply gradients with the values of this step."""
-        if id(self) in LENT.get():  # as a part of an update
-            return super().apply_gradients(*arguments, **named)
         gradients = named.get("gradients", arguments[0] if arguments else None)
 
-        def apply() -> Any:
-            return super(AttachedOptimizer, self).apply_gradients(*arguments, **named)
+        def call() -> Any:
+            return self.apply_gradients(*arguments, **named)  # of its own class
 
-        return self._attachment.update(self, gradients, apply)
+        return self._attachment.update(self, gradients, call)
 
     def update(self, *arguments: Any, **named: Any) -> Any:
         """Update a model with the values of this step."""
-        if id(self) in LENT.get():
-            return super().update(*arguments, **named)
         model, gradients = [
             named.get(name, arguments[i] if i < len(arguments) else None)
             for i, name in enumerate(("model", "gradients"))
@@ -60,10 +61,10 @@ class AttachedOptimizer(Optimizer):
         if isinstance(model, nn.Module):
             link.idle.check_layers(model, link.steps.traced)
 
-        def update() -> Any:
-            return super(AttachedOptimizer, self).update(*arguments, **named)
+        def call() -> Any:
+            return self.update(*arguments, **named)  # of its own class
 
-        return link.update(self, gradients, update)
+        return link.update(self, gradients, call)
 
     @contextmanager
     def _as_one(self) -> Iterator[None]:
@@ -80,7 +81,7 @@ class AttachedOptimizer(Optimizer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a scheduled attribute cannot be set while attached."""
-        if name not in PRIVATE and id(self) not in LENT.get():
+        if name not in PRIVATE:
             kept = self._attachment.kept
             of = members(self) if name == "learning_rate" else [self]
             of = [one for one in of if id(one) in kept]  # others were added since
@@ -107,8 +108,6 @@ class AttachedOptimizer(Optimizer):
         inherited: Any = super(AttachedOptimizer, type(self)).state
         captured = self._state
         link.emptied.check_assigned(self, state)
-        if id(self) in LENT.get() and KEY in captured and isinstance(state, dict):
-            state = {KEY: captured[KEY], **state}  # the optimizer's own code does not know it
         _check_state(self, state)
         if self is link.carrier:
             load_all(link.loadables(state))
@@ -165,26 +164,12 @@ def _put(new: Any, captured: Any) -> Any:
     return tree_map(lambda leaf: leaf, new)
 
 
-def become_attached(member: Any, attachment: Any, scheduled: Iterable[str]) -> None:
-    """Change the class of an optimizer to its attached subclass; some attributes are scheduled."""
-    if isinstance(member, AttachedOptimizer):  # an interrupted call is completed
-        return
-    plain = type(member)
-    own: dict[str, Any] = {name: Lent(name) for name in (*scheduled, SCHEDULERS)}
-    own |= {"__module__": plain.__module__, "__doc__": plain.__doc__, "_plain": plain}
-    vars(member)["_attachment"] = attachment
-    _set_class(member, type(plain.__name__, (AttachedOptimizer, plain), own))
-
-
-def become_plain(member: Any) -> None:
-    """Change the class of an optimizer back to its own."""
-    if isinstance(member, AttachedOptimizer):
-        _set_class(member, member._plain)
-    vars(member).pop("_attachment", None)
-
-
-def _set_class(member: Any, to: type) -> None:
-    object.__setattr__(member, "__class__", to)  # not by the optimizer's own __setattr__
+def attached_class(optimizer: Any, attachment: Any) -> type:
+    """Return the attached subclass of an optimizer's class."""
+    plain = getattr(optimizer, "_plain", type(optimizer))
+    own = {"__module__": plain.__module__, "__doc__": plain.__doc__}
+    own |= {"_plain": plain, "_attachment": attachment}
+    return type(plain.__name__, (AttachedOptimizer, plain), own)
 
 
 def refuse_parameter() -> None:

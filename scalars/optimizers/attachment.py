@@ -2,8 +2,9 @@
 
 A compiled step captures ``optimizer.state``, and a checkpoint saves it. An attachment stores
 the arrays of each scalar there, under the key ``scalars``. It changes the class of the optimizer
-to a subclass, ``AttachedOptimizer``, in which the scheduled attributes are numbers during an
-update: Python floats, or traced scalars while a function is traced. See ``lending.py``.
+to a subclass, ``AttachedOptimizer``. For the time of an update the optimizer has its own class
+again, and numbers in place of its scalars: Python floats, or traced scalars while a function is
+traced. See ``lending.py``.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from ..table import length
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
 from . import words
-from .attached import KEY, become_attached, become_plain, refuse_parameter
+from .attached import KEY, attached_class, refuse_parameter
 from .counting import Counting
 from .discover import Kept, members
 from .emptied import Emptied
 from .idle import IdleWatch
-from .lending import floating_dtype, lend
+from .lending import Loan, floating_dtype, set_class
 from .precision import LayerViews, check_rate, check_rates, dropout_rates
-from .riding import Rider, keyed
+from .riding import Rider, is_zero, keyed
 from .staying import Stays
 from .steps import Steps, is_traced_tree
 
@@ -60,9 +61,12 @@ class Attachment:
         """Whether the callbacks are called only after several changes."""
         self.begun = False
         """Whether ``link`` was called."""
+        self.busy = 0
+        """How many updates are being made, one within the other."""
         self.emptied = Emptied(KEY)
         steps = None if horizon is None else self.steps
-        self.kept = {id(member): Kept.by(member) for member in self.members}
+        self.kept = {id(member): Kept(member) for member in self.members}
+        self.classes = [(one, attached_class(one, self)) for one in self.members]
         self.riders = {name: Rider(leaf, steps) for name, leaf in keyed(group).items()}
         self.leaves = {name.replace("/", "."): x.leaf for name, x in self.riders.items()}
         step = None if horizon else lambda: self.counting.step
@@ -83,17 +87,7 @@ class Attachment:
             check_rates(model, self.horizon)
         own = [] if before is None else [*before.riders.values()]
         for name, rider in self.riders.items():
-            follows = rider.leaf._cell is not rider.free
-            saved = any(one not in own for one in rider.free.extras)
-            if (follows and all(rider.leaf is not one.leaf for one in own)) or (
-                rider.driven and saved
-            ):
-                rule = "a scalar that no other optimizer drives or saves, with a horizon"
-                way_out = (
-                    "Make the schedule anew for this optimizer, call detach(other) first, or "
-                    "attach both without a horizon."
-                )
-                checks.fail(name, rule, rider.leaf, way_out)
+            rider.check_free(name, own)
         if before is not None:
             return []
         if KEY in self.carrier._state:
@@ -137,8 +131,8 @@ class Attachment:
         Called again after an interrupt, it does the rest.
         """
         self.begun = True
-        for member in self.members:
-            become_attached(member, self, self.kept[id(member)].names)
+        for member, attached in self.classes:
+            set_class(member, attached)
         self.entries = {
             name: rider.join(partial(self._check, name)) for name, rider in self.riders.items()
         }
@@ -165,7 +159,7 @@ class Attachment:
         self.group.follow(None)
         self.carrier._state.pop(KEY, None)
         for member in self.members:
-            become_plain(member)
+            set_class(member, self.kept[id(member)].plain)
 
     def _step(self) -> mx.array:
         state: dict[str, Any] = self.carrier._state
@@ -185,6 +179,8 @@ class Attachment:
 
         ``optimizer.state.update(loaded)`` replaces the entries without a call to this package.
         """
+        if self.busy:  # the state may be incomplete
+            return
         state: dict[str, Any] = self.carrier._state
         entries = state.get(KEY)
         if entries is self.entries and all(
@@ -225,8 +221,9 @@ class Attachment:
             rule = f"the scalars of this optimizer, {sorted(self.riders)}"
             way_out = "Attach the same scalars as when the state was saved."
             checks.fail(f"the state's {KEY!r}", rule, sorted(saved), way_out)
-        riders = self.riders.items()
-        return [one for name, rider in riders for one in rider.loadable(name, saved[name])]
+        # What is all zeros was not saved: some optimizers zero their state to reset it.
+        kept = [(name, rider) for name, rider in self.riders.items() if not is_zero(saved[name])]
+        return [one for name, rider in kept for one in rider.loadable(name, saved[name])]
 
     # An update ------------------------------------------------------------------
 
@@ -240,10 +237,8 @@ class Attachment:
         """
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
-        several = members(member) if len(self.members) > 1 else [member]
-        known = {one: self.kept[id(one)] for one in several if id(one) in self.kept}
-        for one in known:
-            self.emptied.check_complete(one)
+        for one in self._in(member):
+            self.emptied.check_complete(one.optimizer)
         self.relink()
         # Only with a horizon the number of the step is read, as it may be on the device.
         driven = self.horizon is not None
@@ -253,12 +248,11 @@ class Attachment:
         if not traced and is_tracing() and is_traced_tree(gradients):
             raise ValueError(words.BLIND_STEP)
         before = self.counting.arrays()
-        dtype = floating_dtype(gradients) if traced else None
 
         def make() -> Any:
             if done is not None:
                 self.steps.stop_at(done)
-            return lend(known, dtype, call)
+            return self.lend(member, gradients, call)
 
         updated = copy_context().run(make)  # the context is discarded, also after an error
         counted = self.counting.counted(before, traced) if driven else True
@@ -266,10 +260,32 @@ class Attachment:
             if counted:  # the optimizer may have skipped this update
                 by_one = self.counting.by_one and isinstance(done, int)
                 self.steps.count(cast("int", done) + 1 if by_one else None)
-            self.idle.updated()
+            self.idle.updated(counted)
             if driven:
                 self._stepped()
         return updated
+
+    def _in(self, member: Any) -> list[Kept]:
+        """Return what a member, and the members that it holds, keep."""
+        several = members(member) if len(self.members) > 1 else [member]
+        return [self.kept[id(one)] for one in several if id(one) in self.kept]
+
+    def lend(self, member: Any, arrays: Any, call: Callable[[], Any], is_step: bool = True) -> Any:
+        """Return ``call()``, during which a member and those in it are plain optimizers.
+
+        Args:
+            member: The optimizer.
+            arrays: Arrays whose dtype the numbers have in a trace outside of ``apply_single``.
+            call: Calls a method of its own class.
+            is_step: Whether a step is made.
+        """
+        dtype = floating_dtype(arrays) if self.steps.traced else None
+        self.busy += 1
+        try:
+            return Loan(self._in(member), dtype, is_step).during(call)
+        finally:
+            self.busy -= 1
+            self.carrier._state.setdefault(KEY, self.entries)  # its own code may replace the state
 
     def _stepped(self) -> None:
         """Tell the scalars, and the callbacks, that an update by the step was made."""

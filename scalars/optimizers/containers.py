@@ -1,148 +1,123 @@
-"""Containers and configs: what is in them, and copies with other objects in it."""
+"""Containers and configs: where in them the scalars are."""
 
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
-from copy import copy
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
-from operator import is_
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.nn as nn
+from mlx.optimizers import Optimizer
 
 from ..number.scalar import ScheduledScalar
+from .stand_in import StandIn
 
 PLAIN = (float, int, str, bool, type(None))
 
 
-def record(value: Any) -> dict[str, Any] | None:
-    """Return the attributes of an object that only keeps values, such as a config, or ``None``."""
-    keeps = is_dataclass(value) or isinstance(value, (SimpleNamespace, Namespace))
-    return vars(value) if keeps and hasattr(value, "__dict__") else None
+class Place(NamedTuple):
+    """A place in a list or a dict, which may be the attributes of a config."""
 
-
-def children(value: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the items of a container or a config with their names, or nothing."""
-    if isinstance(value, (list, tuple)):
-        return enumerate(value)
-    if isinstance(value, dict):
-        return () if isinstance(value, nn.Module) else value.items()
-    fields = None if isinstance(value, type) else record(value)
-    return () if fields is None else fields.items()
-
-
-def inside(
-    name: str, value: Any, kind: type | tuple[type, ...], around: tuple[int, ...] = ()
-) -> Iterator[tuple[str, Any]]:
-    """Yield the objects of a kind in a value by name, also from containers and configs."""
-    if isinstance(value, kind):
-        yield name, value
-    elif id(value) not in around:
-        for key, item in children(value):
-            if type(item) not in PLAIN:
-                yield from inside(f"{name}.{key}", item, kind, (*around, id(value)))
-
-
-class Copies:
-    """Copies of containers and configs with other objects in place of the scalars in them.
-
-    Args:
-        of: Returns what a copy has in the place of a scalar.
-    """
-
-    def __init__(self, of: Callable[[ScheduledScalar], Any]) -> None:
-        self._of = of
-        self._made: list[tuple[Any, Any, tuple[list[Any], list[Any]]]] = []
-        """An original, its copy, and what the copy contained at first."""
-        self._before: dict[int, Any] = {}
-        """What the items of the copies stand for, by their ``id``."""
-        self._known: dict[int, Any] = {}
+    container: Any
+    key: Any
 
     @property
-    def scalars(self) -> list[ScheduledScalar]:
-        """The scalars that were found in containers."""
-        return [one for one in self._before.values() if isinstance(one, ScheduledScalar)]
+    def item(self) -> Any:
+        """What is there, or ``None`` if the place is gone."""
+        container, key = self
+        if isinstance(container, dict):
+            return container.get(key)
+        return container[key] if key < len(container) else None
 
-    @classmethod
-    def scalars_in(cls, value: Any) -> list[ScheduledScalar]:
-        """Return the scalars that a copy of a value would replace."""
-        copies = cls(lambda scalar: object())
-        copies.of(value)
-        return copies.scalars
-
-    def of(self, value: Any) -> Any:
-        """Replace the scalars in a value, and in copies of what contains it."""
-        if type(value) in PLAIN:
-            return value
-        if isinstance(value, ScheduledScalar):
-            given = self._of(value)
-            given = given * 1.0 if type(given) is float else given  # a new object
-            self._before[id(given)] = value
-            return given
-        if id(value) in self._known:
-            return self._known[id(value)]
-        self._known[id(value)] = value  # if it contains itself
-        keys, items = _parts(value)
-        given = [self.of(item) for item in items]
-        if all(map(is_, given, items)):
-            return value
-        made = self._known[id(value)] = _with_parts(value, keys, given)
-        self._before[id(made)] = value
-        if not isinstance(value, tuple):
-            self._made.append((value, made, (keys, given)))
-        return made
-
-    def restored(self, value: Any) -> Any:
-        """Put the scalars back into a value that was made of the items of copies."""
-        if id(value) in self._before:
-            return self._before[id(value)]
-        keys, items = _parts(value)
-        restored = [self.restored(item) for item in items]
-        return value if all(map(is_, restored, items)) else _with_parts(value, keys, restored)
-
-    def hand_back(self) -> None:
-        """Make changes of the copies in the originals, too."""
-        for original, copied, (first_keys, first) in self._made:
-            keys, items = _parts(copied)
-            if len(items) != len(first) or keys != first_keys or not all(map(is_, items, first)):
-                _refill(original, keys, [self._before.get(id(item), item) for item in items])
+    def put(self, item: Any) -> None:
+        """Put an item there, whatever a subclass of the container does."""
+        container, key = self
+        if type(container) in (dict, list):
+            container[key] = item
+        else:
+            kind = next(one for one in (dict, list, deque) if isinstance(container, one))
+            kind.__setitem__(container, key, item)
 
 
-def replaced(value: Any, of: Callable[[ScheduledScalar], Any]) -> Any:
-    """Replace each scalar x by ``of(x)`` in a value, and in copies of what contains it."""
-    return Copies(of).of(value)
+def places(value: Any, seen: set[int] | None = None) -> Iterator[Place]:
+    """Yield the places in a container or a config, and in those in it, each once.
 
-
-def _parts(value: Any) -> tuple[list[Any], list[Any]]:
-    """Return the keys, which a list has none of, and the items of a container or a config."""
-    if isinstance(value, (list, tuple)):
-        return [], [*value]
-    items = dict(children(value))
-    return [*items], [*items.values()]
-
-
-def _with_parts(value: Any, keys: list[Any], items: list[Any]) -> Any:
-    """Return a copy of a container or a config with other items."""
-    if isinstance(value, tuple):
-        make = getattr(type(value), "_make", type(value))  # of a named tuple
-        return make(items)
-    try:
-        made = copy(value)
-    except KeyError:  # Python 3.10 asks a dict whose items are its attributes for __getstate__
-        kind: Any = type(value)
-        made = kind.__new__(kind)
-    _refill(made, keys, items)
-    return made
-
-
-def _refill(value: Any, keys: list[Any], items: list[Any]) -> None:
-    """Replace the items of a list, a dict or a config."""
-    if isinstance(value, list):
-        value[:] = items
+    A tuple is one item, but the containers in it are looked through.
+    """
+    seen = set() if seen is None else seen
+    if type(value) in PLAIN or id(value) in seen:
         return
-    attributes = value if isinstance(value, dict) else vars(value)
-    for key in [key for key in attributes if key not in keys]:
-        del attributes[key]
-    attributes.update(zip(keys, items, strict=True))
+    seen.add(id(value))
+    if isinstance(value, tuple):
+        for item in value:
+            yield from places(item, seen)
+    elif (container := _container(value)) is not None:
+        yield from places_in(container, seen)
+
+
+def places_in(container: Any, seen: set[int] | None = None) -> Iterator[Place]:
+    """Yield the places in a list or a dict, which may be a module, and in what it contains."""
+    seen = set() if seen is None else seen
+    for key in [*container] if isinstance(container, dict) else range(len(container)):
+        yield Place(container, key)
+        yield from places(container[key], seen)
+
+
+def _container(value: Any) -> Any:
+    """Return a list or a dict, or the attributes of an object that only keeps values."""
+    if isinstance(value, (list, deque)):
+        return value
+    if isinstance(value, dict):
+        return None if isinstance(value, nn.Module) else value
+    keeps = is_dataclass(value) or isinstance(value, (SimpleNamespace, Namespace))
+    if not keeps or isinstance(value, (type, Optimizer, ScheduledScalar)):
+        return None
+    return getattr(value, "__dict__", None)
+
+
+def inside(name: str, value: Any, kind: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield the objects of a kind in a value by name, also from containers and configs."""
+    yield from _inside(name, value, kind, set())
+
+
+def _inside(
+    name: str, value: Any, kind: type | tuple[type, ...], seen: set[int]
+) -> Iterator[tuple[str, Any]]:
+    if issubclass(type(value), kind):  # and not what a weak reference refers to
+        yield name, value
+    elif type(value) not in PLAIN and id(value) not in seen:
+        seen.add(id(value))
+        container = value if isinstance(value, tuple) else _container(value) or ()
+        items: Any = container.items() if isinstance(container, dict) else enumerate(container)
+        for key, item in items:
+            yield from _inside(f"{name}.{key}", item, kind, seen)
+
+
+def is_container(item: Any) -> bool:
+    """Return whether there are places in an item."""
+    return isinstance(item, tuple) or _container(item) is not None
+
+
+def is_scheduled(item: Any) -> bool:
+    """Return whether an item is a scalar, or a tuple that has one in it or in a tuple in it."""
+    return any(True for _ in scalars_of(item))
+
+
+def scalars_of(item: Any) -> Iterator[ScheduledScalar]:
+    """Yield the scalars of an item: itself, or those of a tuple."""
+    if isinstance(item, ScheduledScalar):
+        if not (isinstance(item, StandIn) and item.passing):
+            yield item
+    elif isinstance(item, tuple):
+        for one in item:
+            yield from scalars_of(one)
+
+
+def replaced(item: Any, of: Callable[[ScheduledScalar], Any]) -> Any:
+    """Replace each scalar x by ``of(x)`` in an item: a scalar, or a tuple with scalars."""
+    if isinstance(item, tuple):
+        return tuple.__new__(type(item), [replaced(one, of) for one in item])
+    return of(item) if isinstance(item, ScheduledScalar) else item

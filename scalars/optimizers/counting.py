@@ -94,10 +94,10 @@ def _each_held_once(members: Iterable[Optimizer]) -> bool:
 
 
 def _counts_by_one(optimizer: Any) -> bool:
-    """Return whether the updates of an optimizer are those of MLX or of this package.
+    """Return whether an optimizer is one of MLX or of this package, and has no method of its own.
 
-    The step of others is read after each update, as they may skip one.
+    The step of others is read after each update, as they may skip one or set the step.
     """
     plain = getattr(optimizer, "_plain", type(optimizer))
-    modules = [getattr(plain, name).__module__ for name in ("update", "apply_gradients")]
-    return all(module.partition(".")[0] in ("mlx", PACKAGE) for module in modules)
+    own = {"update", "apply_gradients", "apply_single"}.intersection(vars(optimizer))
+    return plain.__module__.partition(".")[0] in ("mlx", PACKAGE) and not own

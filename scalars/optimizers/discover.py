@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
@@ -13,8 +13,7 @@ from ..number.mlx_protocol import KEEPING
 from ..number.scalar import Expression, ScheduledScalar
 from ..training.group import Grouped, ScalarGroup
 from . import words
-from .containers import Copies, inside
-from .stand_in import StandIn
+from .containers import Place, inside, is_container, is_scheduled, places, scalars_of
 
 Found = Iterable[tuple[str, ScheduledScalar]]
 PRIVATE = ("_schedulers", "_state", "_attachment")
@@ -47,8 +46,7 @@ def within(name: str, value: Any) -> Found:
     """Yield the scalars in a value by name, also from containers and configs."""
     for found, item in inside(name, value, (ScheduledScalar, ScalarGroup, Grouped)):
         if isinstance(item, ScheduledScalar):
-            if not (isinstance(item, StandIn) and item.passing):
-                yield found, item
+            yield from [(found, scalar) for scalar in scalars_of(item)]
         else:
             yield from (item if isinstance(item, ScalarGroup) else item.group).items()
 
@@ -59,38 +57,65 @@ def viewed(scalar: ScheduledScalar) -> ScheduledScalar:
     return before
 
 
-class Kept(NamedTuple):
-    """The attributes in which an optimizer keeps scalars, by name."""
+Items = list[tuple[Place, Any]]
+"""Places and what is there."""
 
-    direct: tuple[str, ...]
-    """The attributes that are scalars."""
-    containers: Mapping[str, list[int]]
-    """The ``id`` of each scalar in the attributes that contain scalars."""
 
-    @classmethod
-    def by(cls, optimizer: Optimizer) -> Kept:
-        """Look through an optimizer, but not through the optimizers in it."""
-        direct: list[str] = []
-        containers: dict[str, list[int]] = {}
-        for name, value in vars(optimizer).items():
-            if name in PRIVATE or not any(within(name, value)):
-                continue
-            if isinstance(value, ScheduledScalar):
-                direct.append(name)
-            elif found := Copies.scalars_in(value):
-                containers[name] = [*map(id, found)]
-        return cls(tuple(direct), containers)
+class Kept:
+    """What an optimizer keeps while it is attached.
+
+    Args:
+        optimizer: The optimizer, which is looked through, but not the optimizers in it.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.plain: type = getattr(optimizer, "_plain", type(optimizer))
+        """Its class while it is not attached."""
+        self._attributes: dict[str, tuple[Items, Items]] = {}
+        """The scalars, and the containers, in each attribute that contains scalars."""
+        for name in vars(optimizer):
+            if name not in PRIVATE and (found := self._in(name))[0]:
+                self._attributes[name] = found
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The names of all these attributes."""
-        return (*self.direct, *self.containers)
+    def names(self) -> Collection[str]:
+        """The names of the attributes that contain scalars."""
+        return self._attributes
 
-    def check(self, name: str, value: Any, scalars: Iterable[ScheduledScalar]) -> None:
-        """Raise ``ValueError`` if scalars in a container, such as ``betas``, were replaced."""
-        if [*map(id, scalars)] != self.containers[name]:
-            rule = "left to its schedules while attached"
-            checks.fail(f"optimizer.{name}", rule, value, words.AGAIN)
+    def _in(self, name: str) -> tuple[Items, Items]:
+        """Return the scalars and the containers in an attribute, which may be one itself."""
+        own = Place(vars(self.optimizer), name)
+        items = [(place, place.item) for place in (own, *places(own.item))]
+        scalars = [(place, item) for place, item in items if is_scheduled(item)]
+        return scalars, [(place, item) for place, item in items if is_container(item)]
+
+    def scheduled(self) -> dict[str, Items]:
+        """Return the places with scalars and what is there, by the name of the attribute.
+
+        Raises:
+            ValueError: Scalars in a container, such as ``betas``, were replaced.
+        """
+        for name in self.moved():
+            found = self._in(name)
+            if _ids(found[0]) != _ids(self._attributes[name][0]):
+                rule = "left to its schedules while attached"
+                value = vars(self.optimizer).get(name)
+                checks.fail(f"optimizer.{name}", rule, value, words.AGAIN)
+            self._attributes[name] = found
+        return {name: scalars for name, (scalars, _) in self._attributes.items()}
+
+    def moved(self) -> list[str]:
+        """Return the names of the attributes with scalars or containers in other places."""
+        return [
+            name
+            for name, (scalars, containers) in self._attributes.items()
+            if not all(place.item is item for place, item in (*scalars, *containers))
+        ]
+
+
+def _ids(found: Items) -> list[int]:
+    return [id(scalar) for _, item in found for scalar in scalars_of(item)]
 
 
 def rates(optimizer: Optimizer) -> dict[str, ScheduledScalar]:

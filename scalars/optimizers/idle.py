@@ -13,6 +13,9 @@ from ..words import UPDATES_UNTIL_IDLE, warn
 from . import words
 from .discover import in_model
 
+UPDATES_UNTIL_UNCOUNTED = 10 * UPDATES_UNTIL_IDLE
+"""More, because an optimizer may accumulate the gradients of many updates before it counts one."""
+
 
 class IdleWatch:
     """Watches whether the scalars of an attached optimizer, and those in its model, change.
@@ -29,6 +32,7 @@ class IdleWatch:
         self._watching = step is not None
         self._paused = False
         self._eager_updates = 0
+        self._counted = False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -39,11 +43,18 @@ class IdleWatch:
         finally:
             self._paused = before
 
-    def updated(self) -> None:
-        """Count an eager update, and warn if many were made and scalars were never updated."""
+    def updated(self, counted: bool) -> None:
+        """Count an eager update, and warn if many were made and nothing changed.
+
+        Args:
+            counted: Whether the step that drives the scalars has changed.
+        """
         if self._paused:
             return
         self._eager_updates += 1
+        self._counted = self._counted or counted
+        if self._eager_updates == UPDATES_UNTIL_UNCOUNTED and not self._counted:
+            warn(words.UNCOUNTED.format(updates=self._eager_updates))
         if self._watching and self._eager_updates == UPDATES_UNTIL_IDLE:
             self._warn(self._eager_updates)
 

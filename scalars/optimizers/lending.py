@@ -1,18 +1,16 @@
-"""The numbers that an optimizer has in place of its scalars during an update.
+"""The numbers that optimizers have in place of their scalars during an update.
 
-An attached optimizer keeps its scalars. Its class has a property for each attribute that contains
-some. During an update the property gives a number from a ``Loan``, which is in a context variable.
-So the optimizer's own code computes with Python floats, other threads see the scalars, and nothing
-has to be restored after an error.
+For the time of an update an attached optimizer is a plain one: it has its own class again, and
+numbers where it has scalars otherwise, in attributes, containers and configs. So its own code
+computes with Python floats, as if they had been set by hand. Afterwards, also after an error, the
+scalars are put back.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
@@ -20,8 +18,7 @@ from mlx.utils import tree_flatten
 
 from ..number.cell import Pair
 from ..number.scalar import ScheduledScalar
-from ..words import PACKAGE
-from .containers import Copies
+from .containers import Place, places, replaced
 from .discover import Kept, rates
 from .stand_in import StandIn
 
@@ -31,7 +28,6 @@ WIDE = re.compile(r"decay_rate|beta(s|_?\d)|b\d")
 In ``mx.power(beta, step)`` MLX converts a Python float to float32, as the step is an integer. A
 scalar has to do the same: in bfloat16, 0.999 would be rounded to 1.
 """
-SCHEDULERS = "_schedulers"
 
 
 class Handed(StandIn):
@@ -56,171 +52,145 @@ class Handed(StandIn):
         return True
 
 
-class Numbers:
-    """The values of scalars in one update, each of which is read once."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, float | Pair] = {}
-
-    def of(self, scalar: ScheduledScalar) -> float | Pair:
-        """Return the value of a scalar."""
-        if id(scalar) not in self._known:
-            self._known[id(scalar)] = scalar._read()
-        return self._known[id(scalar)]
-
-
 class Loan:
-    """What one optimizer has in place of its scalars in one update.
+    """What optimizers have in place of their scalars in one update.
 
     Args:
-        optimizer: The optimizer.
-        kept: The attributes that contain scalars.
-        numbers: The values of the scalars.
+        kept: The optimizers, and what they keep.
         dtype: The dtype of the scalars outside of ``apply_single``, while a function that captures
             their values is being traced; ``None`` otherwise.
+        is_step: Whether the optimizers make a step, with the rates of this step.
     """
 
-    def __init__(
-        self, optimizer: Any, kept: Kept, numbers: Numbers, dtype: mx.Dtype | None
-    ) -> None:
-        own = vars(optimizer)
-        self.traced = dtype is not None
-        self._own = own
+    def __init__(self, kept: Iterable[Kept], dtype: mx.Dtype | None, is_step: bool) -> None:
+        self._kept = [*kept]
+        self._dtype = dtype
+        self._is_step = is_step
+        self._values: dict[int, float | Pair] = {}
         self._handed: list[Handed] = []
-        self._containers: dict[str, tuple[Any, Copies]] = {}
-        self.given: dict[str, Any] = {}
-        """The attributes during the update, by name."""
-        hand: Any = numbers.of
-        for name in kept.containers:
-            if dtype is not None:
-                hand = partial(self._hand, numbers, name)
-            copies = Copies(hand)
-            self.given[name] = made = copies.of(own.get(name))
-            kept.check(name, own.get(name), copies.scalars)
-            self._containers[name] = made, copies
-        for name in kept.direct:
-            if dtype is not None:
-                hand = partial(self._hand, numbers, name)
-            self.given[name] = hand(own[name])
-        called = rates(optimizer)
-        for name, rate in called.items():  # as MLX does with its schedulers
-            value = numbers.of(rate)
-            own["_state"][name] = value.value if isinstance(value, Pair) else mx.array(value)
-        self.given[SCHEDULERS] = {n: f for n, f in own[SCHEDULERS].items() if n not in called}
-        if dtype is not None:
-            self.use(dtype)
+        self._classes: list[tuple[Any, type]] = []
+        self._lent: list[tuple[Place, Any, Any]] = []
+        """Each place, what was there before, and the number that is there instead."""
 
-    def _hand(self, numbers: Numbers, name: str, scalar: ScheduledScalar) -> Handed:
-        """Return what a traced update has in place of a scalar in an attribute."""
-        handed = Handed(scalar, numbers.of(scalar))
-        if WIDE.fullmatch(name):
-            handed.take(mx.float32)
-        else:
-            self._handed.append(handed)
-        return handed
+    def during(self, call: Callable[[], Any]) -> Any:
+        """Return ``call()``, during which the optimizers have numbers."""
+        try:
+            self._begin()
+            return call()
+        finally:
+            try:
+                self._end()
+            except BaseException:  # complete it after an interrupt
+                self._end()
+                raise
+
+    def _begin(self) -> None:
+        """Put numbers in the place of the scalars."""
+        found = [(one, one.scheduled()) for one in self._kept]
+        for one, attributes in found:
+            for name, scheduled in attributes.items():
+                hand = self._value_of if self._dtype is None else partial(self._hand, name)
+                for place, item in scheduled:
+                    if place.item is item:  # or it is a place of two attributes
+                        self._lend(place, item, replaced(item, hand))
+            if self._is_step:
+                self._set_rates(one.optimizer)
+        if self._dtype is not None:
+            self.use(self._dtype)
+        for one in self._kept:
+            plain = one.plain if self._dtype is None else _in_trace(one.plain, self.use)
+            self._classes.append((one.optimizer, type(one.optimizer)))
+            set_class(one.optimizer, plain)
+
+    def _set_rates(self, optimizer: Any) -> None:
+        """Set the scheduled rates in the state, as MLX does with its schedulers."""
+        own, called = vars(optimizer), rates(optimizer)
+        for name, rate in called.items():
+            value = self._value_of(rate)
+            own["_state"][name] = value.value if isinstance(value, Pair) else mx.array(value)
+        others = {name: f for name, f in own["_schedulers"].items() if name not in called}
+        self._lend(Place(own, "_schedulers"), own["_schedulers"], others)
+
+    def _end(self) -> None:
+        """Put the scalars back; called again after an interrupt, it does the rest.
+
+        What the update has assigned in the place of a scalar was for this update. Where it has
+        moved a number to another place, in a list or in a new container, its scalar is put there.
+        """
+        for optimizer, attached in self._classes:
+            set_class(optimizer, attached)
+        for place, before, number in self._lent:
+            if isinstance(place.container, dict):
+                place.put(before)
+            else:
+                _put_in_list(place, before, number)
+        for one in self._kept:
+            for name in one.moved():
+                self._put_where_moved(Place(vars(one.optimizer), name))
+
+    def _put_where_moved(self, attribute: Place) -> None:
+        numbers = {id(number): before for _, before, number in self._lent}
+        for place in (attribute, *places(attribute.item)):
+            if id(place.item) in numbers:
+                place.put(numbers[id(place.item)])
 
     def use(self, dtype: mx.Dtype) -> None:
         """Give arrays of a dtype from now on, in a traced update."""
         for handed in self._handed:
             handed.take(dtype)
 
-    def plain(self, optimizer: Any) -> Any:
-        """Return an object of the plain class that has the numbers as its own attributes.
+    def _lend(self, place: Place, before: Any, number: Any) -> None:
+        self._lent.append((place, before, number))
+        place.put(number)
 
-        MLX's ``apply_single``, which changes no attributes, is faster with it.
-        """
-        made: Any = object.__new__(optimizer._plain)
-        vars(made).update(self._own, **self.given)
-        return made
+    def _value_of(self, scalar: ScheduledScalar) -> float | Pair:
+        """Return the value of a scalar, which is read once."""
+        if id(scalar) not in self._values:
+            self._values[id(scalar)] = scalar._read()
+        return self._values[id(scalar)]
 
-    def end(self) -> None:
-        """Put what the update has changed in containers of scalars into the optimizer's own.
-
-        A number that was assigned in place of a single scalar was for this update only.
-        """
-        for name, (made, copies) in self._containers.items():
-            copies.hand_back()
-            if (now := self.given.get(name)) is not made:
-                self._own[name] = copies.restored(now)
-
-
-LENT: ContextVar[Mapping[int, Loan]] = ContextVar("LENT", default=MappingProxyType({}))
-"""The loans of the updates that are being made, by the ``id`` of the optimizer."""
+    def _hand(self, name: str, scalar: ScheduledScalar) -> Handed:
+        """Return what a traced update has in place of a scalar in an attribute."""
+        handed = Handed(scalar, self._value_of(scalar))
+        if WIDE.fullmatch(name):
+            handed.take(mx.float32)
+        else:
+            self._handed.append(handed)
+        return handed
 
 
-def lend(kept: Mapping[Any, Kept], dtype: mx.Dtype | None, call: Callable[[], Any]) -> Any:
-    """Return ``call()``, during which optimizers have numbers in place of their scalars.
-
-    It is called in a context of its own, which is discarded afterwards.
-
-    Args:
-        kept: The attributes that contain scalars, by optimizer.
-        dtype: The dtype of a ``Loan``.
-        call: A function that makes an update.
-    """
-    numbers = Numbers()
-    loans = {id(one): Loan(one, names, numbers, dtype) for one, names in kept.items()}
-    LENT.set({**LENT.get(), **loans})
-    try:
-        return call()
-    finally:
-        for loan in loans.values():
-            loan.end()
+def set_class(optimizer: Any, to: type) -> None:
+    """Set the class of an object, whatever its own ``__setattr__`` does."""
+    object.__setattr__(optimizer, "__class__", to)
 
 
-class Lent:
-    """An attribute of an attached optimizer that is a number during an update."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def _attributes(self, optimizer: Any) -> dict[str, Any]:
-        loan = LENT.get().get(id(optimizer))
-        return vars(optimizer) if loan is None else loan.given
-
-    def __get__(self, optimizer: Any, owner: Any = None) -> Any:
-        try:
-            return self if optimizer is None else self._attributes(optimizer)[self.name]
-        except KeyError:
-            rule = f"{type(optimizer).__name__!r} object has no attribute {self.name!r}"
-            raise AttributeError(rule) from None
-
-    def __set__(self, optimizer: Any, value: Any) -> None:
-        self._attributes(optimizer)[self.name] = value
-
-    def __delete__(self, optimizer: Any) -> None:
-        del self._attributes(optimizer)[self.name]
+class _Unlisted:
+    def __init_subclass__(cls) -> None:
+        """Do not tell the optimizer's own class, which may keep a list of its subclasses."""
 
 
-class ApplySingle:
-    """``apply_single`` of an attached optimizer, which knows the parameter that it is called for.
+def _in_trace(plain: type, use: Callable[[mx.Dtype], None]) -> type:
+    """Return a subclass for a traced update, with scalars of each parameter's dtype."""
 
-    In a trace, the scalars have the dtype of its gradient. Otherwise, MLX's own classes are called
-    with an object that has the numbers as attributes.
-    """
+    def apply_single(self: Any, *arguments: Any, **named: Any) -> Any:
+        use(_dtype_for([*arguments, *named.values()]))
+        return super(made, self).apply_single(*arguments, **named)
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._owner: Any = owner
-
-    def __get__(self, optimizer: Any, owner: Any) -> Any:
-        if optimizer is None:
-            return owner._plain.apply_single
-        method: Any = getattr(super(self._owner, optimizer), "apply_single")  # noqa: B009 - mypy
-        if (loan := LENT.get().get(id(optimizer))) is None:
-            return method
-        if not loan.traced:
-            return loan.plain(optimizer).apply_single if is_ours(owner._plain) else method
-
-        def apply_single(*arguments: Any, **named: Any) -> Any:
-            loan.use(_dtype_for([*arguments, *named.values()]))
-            return method(*arguments, **named)
-
-        return apply_single
+    own = {"__module__": plain.__module__, "apply_single": apply_single}
+    made: Any = type(plain.__name__, (_Unlisted, plain), own)
+    return made  # type: ignore[no-any-return]
 
 
-def is_ours(plain: type) -> bool:
-    """Return whether a class is one of MLX's or of this package, whose code is known."""
-    return plain.__module__.partition(".")[0] in ("mlx", PACKAGE)
+def _put_in_list(place: Place, before: Any, number: Any) -> None:
+    """Put a scalar back into a list, in which its number may have moved."""
+    if place.item is not number:
+        items = place.container
+        moved = [Place(items, i) for i, item in enumerate(items) if item is number]
+        if moved:
+            place = moved[0]
+        elif place.item is None:  # removed
+            return
+    place.put(before)
 
 
 def _dtype_for(arguments: Iterable[Any]) -> mx.Dtype:

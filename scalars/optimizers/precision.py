@@ -16,7 +16,7 @@ from ..number.scalar import Leaf, ScheduledScalar
 from ..training.horizon import Horizon
 from ..words import warn
 from . import words
-from .containers import record, replaced
+from .containers import Place, is_scheduled, places_in, replaced
 from .discover import viewed, within
 from .stand_in import StandIn
 
@@ -189,7 +189,7 @@ class LayerViews:
     """
 
     def __init__(self, models: Iterable[nn.Module] = ()) -> None:
-        self._changes: list[tuple[Any, Any, Any, Any, Any]] = []
+        self._changes: list[tuple[Place, Any, Any, Any]] = []
         self._linked = False
         for model in models:
             whole = FloatingDtype(model)
@@ -199,18 +199,20 @@ class LayerViews:
     def _add(self, module: nn.Module, whole: FloatingDtype) -> None:
         near = FloatingDtype(module) if whole.now is None else whole
         for container in (vars(module), module):
-            for inside, key, value in _places(container):
+            for place in places_in(container):
+                if not is_scheduled(value := place.item):
+                    continue
                 scalar = replaced(value, viewed)
-                keeps = key == KEEPING and isinstance(module, DROPOUTS)
+                keeps = place.key == KEEPING and isinstance(module, DROPOUTS)
                 kind = KeepingView if keeps else LayerView
                 view = partial(kind, near=near, whole=whole, views=self)
-                self._changes.append((inside, key, value, scalar, replaced(scalar, view)))
+                self._changes.append((place, value, scalar, replaced(scalar, view)))
 
     def link(self) -> None:
         """Replace the scalars by the views."""
         self._linked = True
-        for container, key, _, _, view in self._changes:
-            container[key] = view
+        for place, _, _, view in self._changes:
+            place.put(view)
 
     def unlink(self) -> None:
         """Put back the scalars, or the views that another attachment still has.
@@ -218,34 +220,12 @@ class LayerViews:
         Another value that was assigned since stays.
         """
         self._linked = False
-        for container, key, before, scalar, view in self._changes:
-            if _at(container, key) is view:
-                container[key] = before if _are_linked(before) else scalar
+        for place, before, scalar, view in self._changes:
+            if place.item is view:
+                place.put(before if _are_linked(before) else scalar)
 
 
 def _are_linked(value: Any) -> bool:
     """Return whether all scalars in a value are views of attachments that are still there."""
     found = [one for _, one in within("", value)]
     return all(isinstance(one, LayerView) and one.views._linked for one in found)
-
-
-def _places(container: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield container, key and value of each place with scalars, also in nested containers.
-
-    The value is a scalar, or a tuple that contains scalars.
-    """
-    items = enumerate(container) if isinstance(container, list) else container.items()
-    for key, value in list(items):
-        scalars = isinstance(value, tuple) and any(within("", value))
-        if scalars or isinstance(value, ScheduledScalar):
-            yield container, key, value
-        elif isinstance(value, (list, dict)) and not isinstance(value, nn.Module):
-            yield from _places(value)
-        elif (fields := record(value)) is not None:
-            yield from _places(fields)
-
-
-def _at(container: Any, key: Any) -> Any:
-    if isinstance(container, list):
-        return container[key] if key < len(container) else None
-    return container.get(key)

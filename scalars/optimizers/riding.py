@@ -33,6 +33,24 @@ class Rider:
         self.driven = StepCell(self.free, leaf, cast("Steps", steps)) if follows else None
         self.cell = self.driven or self.free
 
+    def check_free(self, name: str, before: Sequence[Rider]) -> None:
+        """Raise ``ValueError`` if the scalar follows another optimizer, or would from now on.
+
+        Args:
+            name: Its name.
+            before: The riders of the same optimizer until now.
+        """
+        follows = self.leaf._cell is not self.free
+        saved = any(one not in before for one in self.free.extras)
+        known = any(self.leaf is one.leaf for one in before)
+        if (follows and not known) or (self.driven and saved):
+            rule = "a scalar that no other optimizer drives or saves, with a horizon"
+            way_out = (
+                "Make the schedule anew for this optimizer, call detach(other) first, or "
+                "attach both without a horizon."
+            )
+            checks.fail(name, rule, self.leaf, way_out)
+
     def join(self, check: Callable[[], None]) -> Arrays:
         """Store the value in the cell and return its entry.
 
@@ -80,7 +98,7 @@ class Rider:
 
     def saved(self) -> Arrays:
         """Return the arrays that a checkpoint needs besides the value."""
-        held = math.nan if self.leaf.held is None else self.leaf.held
+        held = math.nan if self.leaf.held is None else self.leaf.held or -0.0
         if self.driven:
             arrays = {"held": bits_of((held,))}
         else:
@@ -97,11 +115,21 @@ class Rider:
             progress, *held = numbers_of(entry["progress"])
         state: dict[str, Any] = {"progress": progress}
         if held and not math.isnan(held[0]):
-            state["held"] = held[0]
+            state["held"] = held[0] + 0.0  # -0.0 becomes 0.0
         if self.leaf.listeners:
             numbers = iter(numbers_of(entry["observed"]))
             state["observed"] = [one.memory_of(numbers) for one in self.leaf.listeners]
         return {**state, **self.leaf.counted_in(entry)}
+
+
+def is_zero(entry: Mapping[str, Any]) -> bool:
+    """Return whether the bits of an entry are all 0, as in no state that was saved.
+
+    Those of a held value are not: they are the bits of NaN if none is held, and of -0.0 for 0.0.
+    """
+    bits = entry.get("held", entry.get("progress"))
+    has_held = isinstance(bits, mx.array) and ("held" in entry or bits.size == 4)
+    return has_held and not bits.any().item()
 
 
 def keyed(group: ScalarGroup) -> dict[str, Leaf]:

@@ -64,3 +64,9 @@ of update, or attach without a horizon."""
 AGAIN = """\
 Call group.hold(name=value) to hold it at a number. To assign another schedule, call \
 detach(optimizer), assign it, and call attach(optimizer) again."""
+
+UNCOUNTED = """\
+The optimizer has made {updates} updates without counting them in optimizer.state["step"], which \
+its scalars follow, so their values have not changed. Call super().apply_gradients, or write \
+self.state["step"] = self.step + 1 in the optimizer; or attach it without a horizon and call \
+group.update(step / total)."""
