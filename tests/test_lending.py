@@ -7,7 +7,9 @@ attributes, keep numbers in containers and configs, and call itself in any way.
 from __future__ import annotations
 
 import types
-from collections import defaultdict
+import warnings
+import weakref
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -459,6 +461,207 @@ def test_a_number_that_an_update_assigns_is_for_this_update() -> None:
         used.append(optimizer.used)
         assert optimizer.weight_decay is decay
     assert used == [0.5, 0.0, 0.25, 0.125]
+
+
+def test_two_optimizers_that_share_a_config_count_in_the_same_one() -> None:
+    class Counting(optim.SGD):
+        def __init__(self, rate: Any, config: Any) -> None:
+            super().__init__(rate)
+            self.config, self.groups = config, [config]
+            self.count = lambda: config["t"]
+
+        def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+            self.config["t"] += 1
+            assert self.count() == self.groups[0]["t"] == config["t"]
+            assert type(self.groups[0]["decay"]) is float
+            return super().apply_gradients(gradients, parameters)
+
+    config = {"decay": (decay := Linear(0.1, 0.2)), "t": 0}
+    members = [Counting(0.1, config), Counting(0.1, config)]
+    attach(optimizer := optim.MultiOptimizer(members, [lambda path, _: "bias" in path]))
+    for _ in range(5):
+        optimizer.apply_gradients({"weight": mx.ones(1)}, {"weight": mx.ones(1)})
+    counted = 5 if MLX < (0, 32) else config["t"]
+    assert config == {"decay": decay, "t": counted}
+    assert config["t"] in (5, 10)
+
+
+def test_code_that_looks_at_its_class_and_at_its_attributes() -> None:
+    class Looking(optim.SGD):
+        def __init__(self, rate: Any, decay: Any) -> None:
+            super().__init__(rate)
+            self.decay = decay
+
+        @property
+        def decay(self) -> Any:
+            return self.__dict__["decay"] * 0.5
+
+        @decay.setter
+        def decay(self, value: Any) -> None:
+            self.__dict__["decay"] = value
+
+        def update(self, model: Any, gradients: Any) -> None:
+            assert type(self) is Looking
+            assert vars(self)["decay"] == 0.25
+            assert type(vars(self)["decay"]) is float
+            self.trial = type(self)(0.5, 0.0)
+            super(self.__class__, self).update(model, gradients)
+
+        def apply_single(self, gradient: Any, parameter: Any, state: Any) -> Any:
+            return super().apply_single(gradient + self.decay * parameter, parameter, state)
+
+    attach(optimizer := Looking(1.0, decay := Linear(0.25, 0.5)))
+    model = nn.Linear(1, 1)
+    before = model.weight.item()
+    optimizer.update(model, tree_map(mx.zeros_like, model.parameters()))
+    assert model.weight.item() == pytest.approx(before * (1 - 0.125))
+    assert vars(optimizer)["decay"] is decay
+    made = type(optimizer)(0.5, 0.0)
+    assert type(made) is type(optimizer.trial) is Looking
+
+
+def test_methods_that_are_replaced_after_attach() -> None:
+    optimizer = optim.Adam(Linear(0.1, 0.01), bias_correction=True)
+    group = attach(optimizer, horizon=Horizon(10))
+    once = optimizer.apply_gradients
+    optimizer.apply_gradients = lambda g, p: once(g, once(g, p))  # type: ignore[method-assign]
+    model = nn.Linear(1, 1)
+    for updates in range(1, 4):
+        optimizer.update(model, tree_map(mx.ones_like, model.parameters()))
+        assert (group.step, optimizer.step.item()) == (2 * updates, 2 * updates)
+
+
+def test_an_optimizer_that_sets_its_step_is_followed() -> None:
+    class Restarting(optim.Adam):
+        def apply_single(self, gradient: Any, parameter: Any, state: Any) -> Any:
+            if int(self.step.item()) == 3:
+                self.state["step"] = mx.array(1, mx.uint64)
+            return super().apply_single(gradient, parameter, state)
+
+    optimizer = Restarting(Linear(1.0, 0.0))
+    group, seen = attach(optimizer, horizon=Horizon(10)), []
+    for _ in range(5):
+        optimizer.apply_gradients({"w": mx.ones(1)}, {"w": mx.ones(1)})
+        seen.append((optimizer.step.item(), group.step, float(group["learning_rate"])))
+    assert seen == [(i, i, pytest.approx(1 - i / 10)) for i in (1, 2, 1, 2, 1)]
+
+
+def test_an_optimizer_that_counts_no_steps_warns_with_a_horizon() -> None:
+    class Uncounted(optim.Optimizer):
+        def __init__(self, rate: Any) -> None:
+            super().__init__()
+            self.rate = rate
+
+        def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+            return tree_map(lambda g, p: p - self.rate * g, gradients, parameters)
+
+    optimizer = Uncounted(Linear(0.1, 0.0))
+    attach(optimizer, horizon=Horizon(1000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(299):
+            optimizer.apply_gradients({"w": mx.ones(1)}, {"w": mx.ones(1)})
+    with pytest.warns(RuntimeWarning, match="has made 300 updates without counting them"):
+        optimizer.apply_gradients({"w": mx.ones(1)}, {"w": mx.ones(1)})
+
+
+def test_init_has_numbers_too() -> None:
+    class Decayed(optim.SGD):
+        def __init__(self, rate: Any, decay: Any) -> None:
+            super().__init__(rate)
+            self.decay = decay
+
+        def init_single(self, parameter: mx.array, state: Any) -> None:
+            state["v"] = parameter * self.decay
+
+    attach(optimizer := Decayed(0.1, Linear(0.5, 1.0)))
+    optimizer.init({"w": mx.ones(2, mx.bfloat16)})
+    assert mx.array_equal(optimizer.state["w"]["v"], mx.full(2, 0.5, mx.bfloat16))
+    assert optimizer.state["w"]["v"].dtype == mx.bfloat16
+
+
+def test_an_attach_that_fails_leaves_all_members_as_they_are() -> None:
+    class Strict(type):
+        def __new__(cls, name: str, bases: Any, own: Any, *, kind: str) -> Any:
+            return super().__new__(cls, name, bases, own)
+
+        def __init__(cls, name: str, bases: Any, own: Any, *, kind: str) -> None:
+            super().__init__(name, bases, own)
+
+    class Kind(optim.SGD, metaclass=Strict, kind="x"):
+        """One whose subclasses need an argument."""
+
+    rate = Linear(0.1, 0.0)
+    member = optim.SGD(rate)
+    optimizer = optim.MultiOptimizer([member, Kind(rate)], [lambda path, _: "bias" in path])
+    with pytest.raises(TypeError, match="kind"):
+        attach(optimizer)
+    assert (type(optimizer), type(member)) == (optim.MultiOptimizer, optim.SGD)
+    assert "scalars" not in member.state
+
+
+def test_dataclasses_proxies_and_containers_of_all_kinds() -> None:
+    class Two(tuple[Any, Any]):
+        def __new__(cls, first: Any, second: Any) -> Two:
+            return super().__new__(cls, (first, second))
+
+    class Closed(dict[str, Any]):
+        def update(self, *_: Any, **__: Any) -> None:
+            raise TypeError("closed")
+
+    @dataclass
+    class Options(optim.SGD):
+        rate: Any
+        decay: Any
+
+        def __post_init__(self) -> None:
+            super().__init__(self.rate)
+            self.two, self.closed = Two(self.decay, 1.0), Closed(decay=self.decay)
+            self.queue = deque([self.decay, 2.0])
+            self.deep: Any = [0.5]
+            for _ in range(30):
+                self.deep = [self.deep, self.deep]
+
+        def update(self, model: Any, gradients: Any) -> None:
+            kinds = [self.two[0], self.closed["decay"], self.queue[0], self.decay]
+            assert {type(one) for one in kinds} == {float}
+            assert type(self.two) is Two
+            self.queue.rotate(1)
+            super().update(model, gradients)
+            self.queue.rotate(1)
+
+    optimizer = Options(0.1, decay := Linear(0.1, 0.2))
+    optimizer.parent = weakref.proxy(outer := optim.SGD(0.1))
+    attach(optimizer)
+    model = nn.Linear(1, 1)
+    for _ in range(3):
+        optimizer.update(model, tree_map(mx.zeros_like, model.parameters()))
+    assert type(outer) is optim.SGD
+    kept = [optimizer.two[0], optimizer.closed["decay"], optimizer.queue[0], optimizer.decay]
+    assert all(one is decay for one in kept)
+
+
+def test_an_update_that_replaces_its_state_and_notes_numbers() -> None:
+    class Fresh(optim.SGD):
+        def __init__(self, rate: Any, decay: Any) -> None:
+            super().__init__(rate, momentum=0.5)
+            self.config: dict[str, Any] = {"decay": decay, "before": None}
+
+        def update(self, model: Any, gradients: Any) -> None:
+            self._state = {"step": self.step, "learning_rate": self.learning_rate}
+            self.init(gradients)
+            self.config["before"] = self.config["decay"]
+            self.config["decay"] *= 0.5
+            super().update(model, gradients)
+
+    optimizer = Fresh(Linear(0.1, 0.0), decay := Linear(0.25, 0.75))
+    group, model = attach(optimizer), nn.Linear(1, 1)
+    for i in range(3):
+        group.update(i / 4)
+        optimizer.update(model, tree_map(mx.zeros_like, model.parameters()))
+        assert optimizer.config == {"before": 0.25 + i / 8, "decay": decay}
+    assert "scalars" in optimizer.state
+    assert group.progress == 0.5
 
 
 def test_the_other_class_is_not_told_to_those_who_list_subclasses() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import mlx.nn as nn
@@ -16,6 +17,18 @@ from . import words
 from .discover import PRIVATE, members, rates, within
 
 KEY = "scalars"
+
+
+def _between_updates(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Call the optimizer's own method in place of one that was bound before the update."""
+
+    @wraps(method)
+    def called(self: Any, *arguments: Any, **named: Any) -> Any:
+        if isinstance(self, AttachedOptimizer):
+            return method(self, *arguments, **named)
+        return getattr(type(self), method.__name__)(self, *arguments, **named)
+
+    return called
 
 
 class AttachedOptimizer(Optimizer):
@@ -35,6 +48,7 @@ class AttachedOptimizer(Optimizer):
         """Make an optimizer that is not attached, if code calls the class of one that is."""
         return cls._plain(*arguments, **named)
 
+    @_between_updates
     def init(self, *arguments: Any, **named: Any) -> Any:
         """Initialize the state, in which the key of the scalars must be unused."""
         if any(isinstance(one, dict) and KEY in one for one in (*arguments, *named.values())):
@@ -42,6 +56,7 @@ class AttachedOptimizer(Optimizer):
         link = self._attachment
         return link.lend(self, arguments, lambda: self.init(*arguments, **named), is_step=False)
 
+    @_between_updates
     def apply_gradients(self, *arguments: Any, **named: Any) -> Any:
         """Apply gradients with the values of this step."""
         gradients = named.get("gradients", arguments[0] if arguments else None)
@@ -51,6 +66,7 @@ class AttachedOptimizer(Optimizer):
 
         return self._attachment.update(self, gradients, call)
 
+    @_between_updates
     def update(self, *arguments: Any, **named: Any) -> Any:
         """Update a model with the values of this step."""
         model, gradients = [

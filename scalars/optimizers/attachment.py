@@ -25,7 +25,7 @@ from ..table import length
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon
 from . import words
-from .attached import KEY, attached_class, refuse_parameter
+from .attached import KEY, AttachedOptimizer, attached_class, refuse_parameter
 from .counting import Counting
 from .discover import Kept, members
 from .emptied import Emptied
@@ -61,8 +61,6 @@ class Attachment:
         """Whether the callbacks are called only after several changes."""
         self.begun = False
         """Whether ``link`` was called."""
-        self.busy = 0
-        """How many updates are being made, one within the other."""
         self.emptied = Emptied(KEY)
         steps = None if horizon is None else self.steps
         self.kept = {id(member): Kept(member) for member in self.members}
@@ -179,7 +177,7 @@ class Attachment:
 
         ``optimizer.state.update(loaded)`` replaces the entries without a call to this package.
         """
-        if self.busy:  # the state may be incomplete
+        if not isinstance(self.carrier, AttachedOptimizer):  # in an update, which may change it
             return
         state: dict[str, Any] = self.carrier._state
         entries = state.get(KEY)
@@ -280,11 +278,9 @@ class Attachment:
             is_step: Whether a step is made.
         """
         dtype = floating_dtype(arrays) if self.steps.traced else None
-        self.busy += 1
         try:
             return Loan(self._in(member), dtype, is_step).during(call)
         finally:
-            self.busy -= 1
             self.carrier._state.setdefault(KEY, self.entries)  # its own code may replace the state
 
     def _stepped(self) -> None:

@@ -13,6 +13,8 @@ from ..words import PACKAGE
 from . import words
 from .discover import held
 
+METHODS = frozenset({"update", "apply_gradients", "apply_single"})
+
 
 class Counting:
     """Finds the step of the run.
@@ -35,9 +37,13 @@ class Counting:
         self._chosen = self.first
         self._has_counted = False
         self.choose()
-        known = [optimizer, *self._counting]
-        self.by_one = all(map(_counts_by_one, known)) and _each_held_once(members)
-        """Whether an update surely adds 1 to the step."""
+        self._known = [optimizer, *self._counting]
+        self._by_one = all(map(_counts_by_one, self._known)) and _each_held_once(members)
+
+    @property
+    def by_one(self) -> bool:
+        """Whether an update surely adds 1 to the step, so that it need not be read."""
+        return self._by_one and all(METHODS.isdisjoint(vars(one)) for one in self._known)
 
     def choose(self) -> None:
         """Take the step that has counted most, until an update shows which one counts."""
@@ -94,10 +100,9 @@ def _each_held_once(members: Iterable[Optimizer]) -> bool:
 
 
 def _counts_by_one(optimizer: Any) -> bool:
-    """Return whether an optimizer is one of MLX or of this package, and has no method of its own.
+    """Return whether the class of an optimizer is one of MLX or of this package.
 
     The step of others is read after each update, as they may skip one or set the step.
     """
     plain = getattr(optimizer, "_plain", type(optimizer))
-    own = {"update", "apply_gradients", "apply_single"}.intersection(vars(optimizer))
-    return plain.__module__.partition(".")[0] in ("mlx", PACKAGE) and not own
+    return plain.__module__.partition(".")[0] in ("mlx", PACKAGE)

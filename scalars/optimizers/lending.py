@@ -71,18 +71,20 @@ class Loan:
         self._classes: list[tuple[Any, type]] = []
         self._lent: list[tuple[Place, Any, Any]] = []
         """Each place, what was there before, and the number that is there instead."""
+        self._given: list[tuple[Any, Any]] = []
+        """What was in each place before, and the number that was there instead."""
 
     def during(self, call: Callable[[], Any]) -> Any:
         """Return ``call()``, during which the optimizers have numbers."""
         try:
-            self._begin()
-            return call()
-        finally:
             try:
+                self._begin()
+                return call()
+            finally:
                 self._end()
-            except BaseException:  # complete it after an interrupt
-                self._end()
-                raise
+        except BaseException:  # an interrupt may have come before the end
+            self._end()
+            raise
 
     def _begin(self) -> None:
         """Put numbers in the place of the scalars."""
@@ -119,17 +121,20 @@ class Loan:
         """
         for optimizer, attached in self._classes:
             set_class(optimizer, attached)
-        for place, before, number in self._lent:
+        while self._lent:
+            place, before, number = self._lent[-1]
             if isinstance(place.container, dict):
                 place.put(before)
             else:
                 _put_in_list(place, before, number)
+            self._given.append((before, number))
+            self._lent.pop()
         for one in self._kept:
             for name in one.moved():
                 self._put_where_moved(Place(vars(one.optimizer), name))
 
     def _put_where_moved(self, attribute: Place) -> None:
-        numbers = {id(number): before for _, before, number in self._lent}
+        numbers = {id(number): before for before, number in self._given}
         for place in (attribute, *places(attribute.item)):
             if id(place.item) in numbers:
                 place.put(numbers[id(place.item)])
