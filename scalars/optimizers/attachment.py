@@ -181,10 +181,12 @@ class Attachment:
             return
         state: dict[str, Any] = self.carrier._state
         entries = state.get(KEY)
-        if entries is self.entries and all(
-            entries.get(name) is rider.cell.arrays for name, rider in self.riders.items()
-        ):
-            return
+        if entries is self.entries:
+            for name, rider in self.riders.items():
+                if entries.get(name) is not rider.cell.arrays:
+                    break
+            else:
+                return
         if isinstance(entries, dict) and any(map(is_traced_tree, entries.values())):
             raise ValueError(words.CUT_OFF)
         loaded = dict(state)

@@ -73,7 +73,7 @@ class Kept:
         self.plain: type = getattr(optimizer, "_plain", type(optimizer))
         """Its class while it is not attached."""
         self._attributes: dict[str, tuple[Items, Items]] = {}
-        """The scalars, and the containers, in each attribute that contains scalars."""
+        """The scalars in each attribute that contains some, and these and the containers."""
         for name in vars(optimizer):
             if name not in PRIVATE and (found := self._in(name))[0]:
                 self._attributes[name] = found
@@ -84,11 +84,11 @@ class Kept:
         return self._attributes
 
     def _in(self, name: str) -> tuple[Items, Items]:
-        """Return the scalars and the containers in an attribute, which may be one itself."""
+        """Return the scalars in an attribute, and these and the containers; or it is one itself."""
         own = Place(vars(self.optimizer), name)
         items = [(place, place.item) for place in (own, *places(own.item))]
         scalars = [(place, item) for place, item in items if is_scheduled(item)]
-        return scalars, [(place, item) for place, item in items if is_container(item)]
+        return scalars, [(p, item) for p, item in items if is_scheduled(item) or is_container(item)]
 
     def scheduled(self) -> dict[str, Items]:
         """Return the places with scalars and what is there, by the name of the attribute.
@@ -107,11 +107,13 @@ class Kept:
 
     def moved(self) -> list[str]:
         """Return the names of the attributes with scalars or containers in other places."""
-        return [
-            name
-            for name, (scalars, containers) in self._attributes.items()
-            if not all(place.item is item for place, item in (*scalars, *containers))
-        ]
+        moved = []
+        for name, (_, items) in self._attributes.items():
+            for place, item in items:
+                if place.item is not item:
+                    moved.append(name)
+                    break
+        return moved
 
 
 def _ids(found: Items) -> list[int]:
