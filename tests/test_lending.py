@@ -20,7 +20,7 @@ import mlx.optimizers as optim
 import pytest
 from mlx.utils import tree_flatten, tree_map
 
-from scalars import Horizon, Linear, ScalarGroup, attach, detach
+from scalars import Constant, Horizon, Linear, ScalarGroup, attach, detach
 
 from .helpers import MLX
 
@@ -769,3 +769,23 @@ def test_a_decay_near_1_in_half_precision(name: str, by_step: bool) -> None:
     assert seen[0] == (mx.bfloat16, seen[0][1])
     assert seen[1] == (mx.bfloat16, pytest.approx(seen[0][1], abs=0.02))
     assert seen[0][1] == pytest.approx([0.6, 0.6], abs=0.02)
+
+
+def test_a_number_that_is_also_elsewhere_stays_there() -> None:
+    number = 0.25
+
+    class Rotating(optim.SGD):
+        def __init__(self, rate: Any, decay: Any) -> None:
+            super().__init__(rate)
+            self.numbers = [number, decay, 1.0]
+
+        def update(self, model: Any, gradients: Any) -> None:
+            self.numbers = [*self.numbers[1:], self.numbers[0]]
+            super().update(model, gradients)
+
+    attach(optimizer := Rotating(0.1, decay := Constant(number)))
+    model = nn.Linear(1, 1)
+    optimizer.update(model, tree_map(mx.zeros_like, model.parameters()))
+    assert optimizer.numbers == [decay, 1.0, number]
+    assert optimizer.numbers[0] is decay
+    assert type(optimizer.numbers[2]) is float

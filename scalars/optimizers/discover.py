@@ -84,11 +84,11 @@ class Kept:
         return self._attributes
 
     def _in(self, name: str) -> tuple[Items, Items]:
-        """Return the scalars in an attribute, and these and the containers; or it is one itself."""
+        """Return the scalars in an attribute, or itself, and these together with containers."""
         own = Place(vars(self.optimizer), name)
         items = [(place, place.item) for place in (own, *places(own.item))]
         scalars = [(place, item) for place, item in items if is_scheduled(item)]
-        return scalars, [(p, item) for p, item in items if is_scheduled(item) or is_container(item)]
+        return scalars, scalars + [one for one in items if is_container(one[1])]
 
     def scheduled(self) -> dict[str, Items]:
         """Return the places with scalars and what is there, by the name of the attribute.

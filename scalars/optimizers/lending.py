@@ -151,7 +151,9 @@ class Loan:
     def _value_of(self, scalar: ScheduledScalar) -> float | Pair:
         """Return the value of a scalar, which is read once."""
         if id(scalar) not in self._values:
-            self._values[id(scalar)] = scalar._read()
+            value = scalar._read()
+            # A new object, by which it is found if the update moves it to another place.
+            self._values[id(scalar)] = value if isinstance(value, Pair) else value * 1.0
         return self._values[id(scalar)]
 
     def _hand(self, name: str, scalar: ScheduledScalar) -> Handed:
