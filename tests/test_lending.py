@@ -9,9 +9,9 @@ from __future__ import annotations
 import types
 import warnings
 import weakref
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -461,6 +461,153 @@ def test_a_number_that_an_update_assigns_is_for_this_update() -> None:
         used.append(optimizer.used)
         assert optimizer.weight_decay is decay
     assert used == [0.5, 0.0, 0.25, 0.125]
+
+
+class Cfg(NamedTuple):
+    """Settings that are replaced at each step."""
+
+    decay: Any
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Settings that are replaced at each step."""
+
+    decay: Any
+    previous: Any = 0.0
+
+
+class Keeping(optim.SGD):
+    """One that keeps numbers in ``c``, in ways given by functions."""
+
+    def __init__(self, decay: Any, make: Any, use: Any, after: Any) -> None:
+        super().__init__(0.1)
+        self.c, self.use, self.after = make(decay), use, after
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        used = self.use(self)
+        updated = tree_map(lambda g, p: g + used * p, gradients, parameters)
+        updated = super().apply_gradients(updated, parameters)
+        self.after(self)
+        return updated
+
+
+def set_item(key: Any) -> Any:
+    return lambda o, value: o.c.__setitem__(key, value)
+
+
+def renew(o: Any, **changes: Any) -> None:
+    o.c = {**o.c, **changes}
+
+
+KEEPING = {
+    "a named tuple that counts": (
+        Cfg,
+        lambda o: o.c.decay * (1 + o.c.count),
+        lambda o: setattr(o, "c", o.c._replace(count=o.c.count + 1)),
+        lambda o, value: setattr(o, "c", o.c._replace(decay=value)),
+    ),
+    "a tuple with the last value": (
+        lambda d: (d, 0.0),
+        lambda o: o.c[0] + o.c[1],
+        lambda o: setattr(o, "c", (o.c[0], o.c[0])),
+        lambda o, value: setattr(o, "c", (value, o.c[1])),
+    ),
+    "a tuple in a list": (
+        lambda d: [(d, 0.0), 1],
+        lambda o: o.c[0][0] + o.c[0][1],
+        lambda o: o.c.__setitem__(0, (o.c[0][0], o.c[0][0])),
+        lambda o, value: o.c.__setitem__(0, (value, o.c[0][1])),
+    ),
+    "a frozen config with the last value": (
+        Fixed,
+        lambda o: o.c.decay + o.c.previous,
+        lambda o: setattr(o, "c", replace(o.c, previous=o.c.decay)),
+        lambda o, value: setattr(o, "c", replace(o.c, decay=value)),
+    ),
+    "a new list with the last value": (
+        lambda d: {"decay": d, "last": [0.0]},
+        lambda o: o.c["decay"] + o.c["last"][0],
+        lambda o: o.c.__setitem__("last", [o.c["decay"]]),
+        set_item("decay"),
+    ),
+    "a new dict with the last value": (
+        lambda d: {"last": 0.0, "decay": d},
+        lambda o: o.c["decay"] + o.c["last"],
+        lambda o: renew(o, last=o.c["decay"]),
+        set_item("decay"),
+    ),
+    "a history that grows": (
+        lambda d: {"decay": d, "all": [0.0]},
+        lambda o: o.c["decay"] + sum(o.c["all"]),
+        lambda o: renew(o, all=o.c["all"] + [o.c["decay"]]),
+        set_item("decay"),
+    ),
+    "an ordered dict": (
+        lambda d: OrderedDict(a=1.0, decay=d),
+        lambda o: o.c.pop("decay") * o.c["a"],
+        lambda o: None,
+        set_item("decay"),
+    ),
+    "a list whose item is None": (
+        lambda d: [d, 1.0],
+        lambda o: o.c[0] * o.c[1],
+        lambda o: o.c.__setitem__(0, None),
+        set_item(0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEEPING)
+@pytest.mark.parametrize("by_step", [False, True])
+def test_what_an_optimizer_makes_of_its_numbers(name: str, by_step: bool) -> None:
+    make, use, after, set_value = KEEPING[name]
+    results = []
+    for decay in (0.3, Linear(0.3, 0.7)):
+        optimizer: Any = Keeping(decay, make, use, after)
+        if isinstance(decay, Linear):
+            group = attach(optimizer, horizon=Horizon(8) if by_step else None)
+        parameters = {"w": mx.ones(2)}
+        for i in range(6):
+            if not isinstance(decay, Linear):
+                set_value(optimizer, 0.3 + (0.7 - 0.3) * (i / 8))
+            elif not by_step:
+                group.update(i / 8)
+            parameters = optimizer.apply_gradients({"w": mx.zeros(2)}, parameters)
+        results.append(parameters["w"].tolist())
+        if isinstance(decay, OrderedDict):
+            assert list(optimizer.c) == ["a", "decay"]
+    assert results[1] == results[0]
+
+
+def test_a_checkpoint_after_a_trace_that_failed() -> None:
+    class Failing(optim.SGD):
+        fails = False
+
+        def apply_single(self, gradient: Any, parameter: Any, state: Any) -> Any:
+            if self.fails:
+                raise KeyError("broken")
+            return super().apply_single(gradient, parameter, state)
+
+    failing = Failing(Linear(0.1, 0.2))
+    members = [failing, optim.SGD(0.3, momentum=0.9)]
+    optimizer = optim.MultiOptimizer(members, [lambda path, _: path == "a"])
+    attach(optimizer)
+    ones = {"a": mx.ones(1), "b": mx.ones(1)}
+    optimizer.init(ones)
+    optimizer.apply_gradients(ones, ones)
+    saved = tree_map(mx.array, optimizer.state)
+    captured = [optimizer.state]
+    step = mx.compile(
+        lambda p: optimizer.apply_gradients(ones, p), inputs=captured, outputs=captured
+    )
+    failing.fails = True
+    with pytest.raises(KeyError, match="broken"):
+        step(ones)
+    failing.fails = False
+    optimizer.state = tree_map(mx.array, saved)
+    assert optimizer.apply_gradients(ones, ones)["b"].item() == pytest.approx(1 - 0.3 * 1.9)
 
 
 def test_two_optimizers_that_share_a_config_count_in_the_same_one() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from types import SimpleNamespace
@@ -38,7 +38,8 @@ class Place(NamedTuple):
         if type(container) in (dict, list):
             container[key] = item
         else:
-            kind = next(one for one in (dict, list, deque) if isinstance(container, one))
+            kinds: Any = (OrderedDict, dict, list, deque)
+            kind = next(one for one in kinds if isinstance(container, one))
             kind.__setitem__(container, key, item)
 
 
@@ -119,5 +120,24 @@ def scalars_of(item: Any) -> Iterator[ScheduledScalar]:
 def replaced(item: Any, of: Callable[[ScheduledScalar], Any]) -> Any:
     """Replace each scalar x by ``of(x)`` in an item: a scalar, or a tuple with scalars."""
     if isinstance(item, tuple):
-        return tuple.__new__(type(item), [replaced(one, of) for one in item])
+        return _like(item, [replaced(one, of) for one in item])
     return of(item) if isinstance(item, ScheduledScalar) else item
+
+
+def with_one(item: Any, before: Any, after: Any) -> Any:
+    """Replace an object in an item, itself or the first one in a tuple; or return ``item``."""
+    if item is before:
+        return after
+    if isinstance(item, tuple):
+        for i, one in enumerate(item):
+            if (changed := with_one(one, before, after)) is not one:
+                return _like(item, [*item[:i], changed, *item[i + 1 :]])
+    return item
+
+
+def _like(item: tuple[Any, ...], items: list[Any]) -> Any:
+    """Return a tuple of the same kind, whatever its own ``__new__`` takes."""
+    made = tuple.__new__(type(item), items)
+    if own := getattr(item, "__dict__", None):
+        vars(made).update(own)
+    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import mlx.core as mx
@@ -48,7 +49,8 @@ class Counting:
     def choose(self) -> None:
         """Take the step that has counted most, until an update shows which one counts."""
         if len(self._counting) > 1 and not self._has_counted:
-            self._chosen = max(self._counting, key=lambda one: int(one._state["step"].item()))
+            with suppress(RuntimeError, ValueError):  # some are placeholders, as after an error
+                self._chosen = max(self._counting, key=lambda one: int(one._state["step"].item()))
 
     @property
     def step(self) -> mx.array:

@@ -96,7 +96,7 @@ class Kept:
         Raises:
             ValueError: Scalars in a container, such as ``betas``, were replaced.
         """
-        for name in self.moved():
+        for name in self._moved():
             found = self._in(name)
             if _ids(found[0]) != _ids(self._attributes[name][0]):
                 rule = "left to its schedules while attached"
@@ -105,7 +105,7 @@ class Kept:
             self._attributes[name] = found
         return {name: scalars for name, (scalars, _) in self._attributes.items()}
 
-    def moved(self) -> list[str]:
+    def _moved(self) -> list[str]:
         """Return the names of the attributes with scalars or containers in other places."""
         moved = []
         for name, (_, items) in self._attributes.items():
@@ -114,6 +114,17 @@ class Kept:
                     moved.append(name)
                     break
         return moved
+
+    def missing(self) -> Iterator[tuple[Place, Any, ScheduledScalar]]:
+        """Yield each scalar that an attribute lacks: the attribute, its key and the scalar."""
+        for name in self._moved():
+            present = _ids(self._in(name)[0])
+            for place, item in self._attributes[name][0]:
+                for scalar in scalars_of(item):
+                    if id(scalar) in present:
+                        present.remove(id(scalar))
+                    else:
+                        yield Place(vars(self.optimizer), name), place.key, scalar
 
 
 def _ids(found: Items) -> list[int]:

@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten
 
 from ..number.cell import Pair
 from ..number.scalar import ScheduledScalar
-from .containers import Place, places, replaced
+from .containers import Place, places, replaced, with_one
 from .discover import Kept, rates
 from .stand_in import StandIn
 
@@ -67,12 +67,12 @@ class Loan:
         self._dtype = dtype
         self._is_step = is_step
         self._values: dict[int, float | Pair] = {}
+        self._numbers: dict[int, Any] = {}
+        """The number in the place of each scalar, by its ``id``."""
         self._handed: list[Handed] = []
         self._classes: list[tuple[Any, type]] = []
-        self._lent: list[tuple[Place, Any, Any]] = []
-        """Each place, what was there before, and the number that is there instead."""
-        self._given: list[tuple[Any, Any]] = []
-        """What was in each place before, and the number that was there instead."""
+        self._lent: list[tuple[Place, Any, Any, int]] = []
+        """Each place, what was there, the number there now, and the length of the container."""
 
     def during(self, call: Callable[[], Any]) -> Any:
         """Return ``call()``, during which the optimizers have numbers."""
@@ -91,7 +91,7 @@ class Loan:
         found = [(one, one.scheduled()) for one in self._kept]
         for one, attributes in found:
             for name, scheduled in attributes.items():
-                hand = self._value_of if self._dtype is None else partial(self._hand, name)
+                hand = self._number if self._dtype is None else partial(self._hand, name)
                 for place, item in scheduled:
                     if place.item is item:  # or it is a place of two attributes
                         self._lend(place, item, replaced(item, hand))
@@ -122,22 +122,23 @@ class Loan:
         for optimizer, attached in self._classes:
             set_class(optimizer, attached)
         while self._lent:
-            place, before, number = self._lent[-1]
-            if isinstance(place.container, dict):
-                place.put(before)
-            else:
-                _put_in_list(place, before, number)
-            self._given.append((before, number))
+            _put_back(*self._lent[-1])
             self._lent.pop()
         for one in self._kept:
-            for name in one.moved():
-                self._put_where_moved(Place(vars(one.optimizer), name))
+            for attribute, key, scalar in one.missing():
+                self._put_where_moved(attribute, key, scalar)
 
-    def _put_where_moved(self, attribute: Place) -> None:
-        numbers = {id(number): before for before, number in self._given}
+    def _put_where_moved(self, attribute: Place, key: Any, scalar: ScheduledScalar) -> None:
+        """Put a scalar where its number is in an attribute, at the key that it had if possible."""
+        number = self._numbers.get(id(scalar))
+        found: list[tuple[bool, int, Place, Any]] = []
         for place in (attribute, *places(attribute.item)):
-            if id(place.item) in numbers:
-                place.put(numbers[id(place.item)])
+            changed = with_one(place.item, number, scalar)
+            if number is not None and changed is not place.item:
+                found.append((place.key != key, len(found), place, changed))
+        if found:
+            *_, place, changed = min(found, key=lambda one: one[:2])
+            place.put(changed)
 
     def use(self, dtype: mx.Dtype) -> None:
         """Give arrays of a dtype from now on, in a traced update."""
@@ -145,16 +146,21 @@ class Loan:
             handed.take(dtype)
 
     def _lend(self, place: Place, before: Any, number: Any) -> None:
-        self._lent.append((place, before, number))
+        self._lent.append((place, before, number, len(place.container)))
         place.put(number)
 
     def _value_of(self, scalar: ScheduledScalar) -> float | Pair:
         """Return the value of a scalar, which is read once."""
         if id(scalar) not in self._values:
-            value = scalar._read()
-            # A new object, by which it is found if the update moves it to another place.
-            self._values[id(scalar)] = value if isinstance(value, Pair) else value * 1.0
+            self._values[id(scalar)] = scalar._read()
         return self._values[id(scalar)]
+
+    def _number(self, scalar: ScheduledScalar) -> Any:
+        """Return the value as a new object, which is found if the update moves it."""
+        if id(scalar) not in self._numbers:
+            value = self._value_of(scalar)
+            self._numbers[id(scalar)] = value if isinstance(value, Pair) else value * 1.0
+        return self._numbers[id(scalar)]
 
     def _hand(self, name: str, scalar: ScheduledScalar) -> Handed:
         """Return what a traced update has in place of a scalar in an attribute."""
@@ -163,6 +169,7 @@ class Loan:
             handed.take(mx.float32)
         else:
             self._handed.append(handed)
+        self._numbers[id(scalar)] = handed
         return handed
 
 
@@ -188,16 +195,22 @@ def _in_trace(plain: type, use: Callable[[mx.Dtype], None]) -> type:
     return made  # type: ignore[no-any-return]
 
 
-def _put_in_list(place: Place, before: Any, number: Any) -> None:
-    """Put a scalar back into a list, in which its number may have moved."""
-    if place.item is not number:
-        items = place.container
-        moved = [Place(items, i) for i, item in enumerate(items) if item is number]
-        if moved:
-            place = moved[0]
-        elif place.item is None:  # removed
-            return
-    place.put(before)
+def _put_back(place: Place, before: Any, number: Any, length: int) -> None:
+    """Put what was in a place back: there, or where its number is in the same list.
+
+    A tuple in the place of another one is left, as it may have other numbers of the optimizer.
+    """
+    items, now = place.container, place.item
+    is_other_tuple = isinstance(now, tuple) and isinstance(number, tuple) and now is not number
+    if isinstance(items, dict):
+        if not is_other_tuple:
+            place.put(before)
+        return
+    moved = [i for i, item in enumerate(items) if item is number]
+    if moved:
+        Place(items, place.key if place.key in moved else moved[0]).put(before)
+    elif len(items) == length and not is_other_tuple and all(x is not before for x in items):
+        place.put(before)
 
 
 def _dtype_for(arguments: Iterable[Any]) -> mx.Dtype:
