@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,40 @@ def test_an_interrupt_at_any_line_changes_all_or_nothing(
         assert path.read_text() in (old, new)
         at += 1 if at < 50 else 11
     assert at > 12
+
+
+class Moving(optim.SGD):
+    """One that moves its numbers within containers, and into new ones."""
+
+    def __init__(self, decay: ScheduledScalar) -> None:
+        super().__init__(0.1)
+        self.queue, self.items, self.pair = deque([decay, 5.0]), [decay, 1.0], (decay, 0.0)
+        self.config: dict[str, Any] = {"decay": decay, "count": [0]}
+
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        self.queue.rotate(1)
+        self.items.reverse()
+        self.pair = (self.pair[0], self.pair[1] + 1)
+        self.config = {**self.config, "count": [*self.config["count"], 1]}
+        return super().apply_gradients(gradients, parameters)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("by_step", [False, True])
+def test_an_interrupt_leaves_each_scalar_once_in_its_container(by_step: bool) -> None:
+    at, came = 1, True
+    while came:
+        optimizer = Moving(decay := Linear(0.0, 0.1))
+        attach(optimizer, horizon=Horizon(10) if by_step else None)
+        for _ in range(2):
+            came = interrupted_at(at, lambda o=optimizer: o.apply_gradients({"w": ONE}, {"w": ONE}))
+            assert type(optimizer).__mro__[2] is Moving
+            assert [x for x in optimizer.queue if x is not decay] == [5.0]
+            assert [x for x in optimizer.items if x is not decay] == [1.0]
+            assert len(optimizer.queue) == len(optimizer.items) == 2
+            assert optimizer.pair[0] is optimizer.config["decay"] is decay
+            assert optimizer.pair[1] in (0.0, 1.0, 2.0)
+        at += 1
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

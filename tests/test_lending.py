@@ -675,6 +675,9 @@ def test_methods_that_are_replaced_after_attach() -> None:
     for updates in range(1, 4):
         optimizer.update(model, tree_map(mx.ones_like, model.parameters()))
         assert (group.step, optimizer.step.item()) == (2 * updates, 2 * updates)
+    ones = {"weight": mx.ones((1, 1)), "bias": mx.ones(1)}
+    optimizer.apply_gradients(ones, ones)
+    assert (group.step, optimizer.step.item()) == (8, 8)
 
 
 def test_an_optimizer_that_sets_its_step_is_followed() -> None:

@@ -54,7 +54,11 @@ class AttachedOptimizer(Optimizer):
         if any(isinstance(one, dict) and KEY in one for one in (*arguments, *named.values())):
             refuse_parameter()
         link = self._attachment
-        return link.lend(self, arguments, lambda: self.init(*arguments, **named), is_step=False)
+
+        def call() -> Any:
+            return type(self).init(self, *arguments, **named)  # of its own class
+
+        return link.lend(self, arguments, call, is_step=False)
 
     @_between_updates
     def apply_gradients(self, *arguments: Any, **named: Any) -> Any:
@@ -62,7 +66,7 @@ class AttachedOptimizer(Optimizer):
         gradients = named.get("gradients", arguments[0] if arguments else None)
 
         def call() -> Any:
-            return self.apply_gradients(*arguments, **named)  # of its own class
+            return type(self).apply_gradients(self, *arguments, **named)  # of its own class
 
         return self._attachment.update(self, gradients, call)
 
@@ -78,7 +82,7 @@ class AttachedOptimizer(Optimizer):
             link.idle.check_layers(model, link.steps.traced)
 
         def call() -> Any:
-            return self.update(*arguments, **named)  # of its own class
+            return type(self).update(self, *arguments, **named)  # of its own class
 
         return link.update(self, gradients, call)
 
