@@ -14,6 +14,8 @@ import mlx.optimizers as optim
 import pytest
 
 from scalars import Constant, Horizon, Linear, Recorder, ScheduledScalar, attach, detach
+from scalars.number.mlx_protocol import are_placeholders
+from scalars.optimizers import precision
 
 X = mx.ones((4, 5))
 
@@ -290,3 +292,28 @@ def test_one_of_two_optimizers_of_a_model_is_detached(first_detached: int) -> No
     kept: Any = vars(model.layers[1])["_p_1"]
     assert type(kept).__name__ == "Expression"
     assert kept.leaves == (rate,)
+
+
+def test_a_loop_that_runs_ahead_of_the_device_is_examined_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MLX goes through all steps that are not evaluated yet to tell what is traced."""
+    asked: list[Any] = []
+
+    def asking(arrays: Any) -> bool:
+        asked.append(arrays)
+        return are_placeholders(arrays)
+
+    monkeypatch.setattr(precision, "are_placeholders", asking)
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(Linear(0.1, 0.5)), nn.Linear(2, 1))
+    optimizer = optim.SGD(Linear(0.1, 0.0))
+    group = attach(optimizer, model)
+    loss_and_grad = nn.value_and_grad(model, lambda x: model(x).square().mean())
+    for step in range(20):
+        group.update(step / 20)
+        _, gradients = loss_and_grad(mx.ones((1, 2)))
+        optimizer.update(model, gradients)
+    assert len(asked) <= 2
+    frozen = mx.compile(lambda x: model(x), inputs=[model.state], outputs=[model.state])
+    with pytest.warns(RuntimeWarning, match="captures the model but not optimizer.state"):
+        frozen(mx.ones((1, 2)))

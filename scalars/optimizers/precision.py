@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import mlx.core as mx
@@ -45,6 +47,9 @@ def check_rates(model: nn.Module, horizon: Horizon | None) -> None:
             check_rate(f"the range of {name}", value)
 
 
+LINES_EXAMINED = 1000
+
+
 class FloatingDtype:
     """The floating dtype of a module's parameters, if there is just one.
 
@@ -54,6 +59,7 @@ class FloatingDtype:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
+        self._examined: set[int] = set()
         self._look()
 
     def _look(self) -> None:
@@ -86,7 +92,8 @@ class FloatingDtype:
     def captured(self) -> bool:
         """Whether a function is being traced that captures the parameters, as far as is known.
 
-        Among reads with the same parameters, as those of one pass, only the first is told.
+        Among reads with the same parameters, as those of one pass, only the first is told. MLX goes
+        through all that is not evaluated yet to answer, so each line of a program is told once.
         """
         if (here := self._smallest()) is None:
             self._look()
@@ -94,7 +101,22 @@ class FloatingDtype:
         if here is None or here is self._seen:
             return False
         self._seen = here
+        if (way := _way_here()) in self._examined:
+            return False
+        if len(self._examined) >= LINES_EXAMINED:  # as in a notebook that runs its cells again
+            self._examined.clear()
+        self._examined.add(way)
         return are_placeholders([here])
+
+
+def _way_here() -> int:
+    """Return a number that identifies the calls that have led here, and their lines."""
+    way = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        way.append((id(frame.f_code), frame.f_lasti))
+        frame = frame.f_back
+    return hash(tuple(way))
 
 
 def _floating(container: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, mx.array]]:
