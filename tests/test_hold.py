@@ -348,3 +348,14 @@ def test_a_dropout_rate_is_checked_as_long_as_it_is_attached() -> None:
     with pytest.raises(ValueError, match="p in layers.1, as it is held, must be from 0 to below 1"):
         attach(optimizer, model)
     assert type(optimizer) is optim.SGD
+
+
+def test_a_dropout_rate_stays_checked_for_the_other_of_two_optimizers() -> None:
+    rate = Linear(0.0, 0.5)
+    model = nn.Sequential(nn.Linear(1, 1), nn.Dropout(2 * rate * 0.9))
+    optimizers = [optim.SGD(Linear(0.1, 0.0)), optim.SGD(Linear(0.1, 0.0))]
+    for optimizer in optimizers:
+        attach(optimizer, model)
+    detach(optimizers[1])
+    with pytest.raises(ValueError, match="p in layers.1, as it is held, must be from 0 to below 1"):
+        rate.hold(0.6)

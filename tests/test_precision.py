@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 import pytest
+from mlx.utils import tree_map
 
 from scalars import Constant, Horizon, Linear, Recorder, ScheduledScalar, attach, detach
 from scalars.number.mlx_protocol import are_placeholders
@@ -317,3 +318,17 @@ def test_a_loop_that_runs_ahead_of_the_device_is_examined_once(
     frozen = mx.compile(lambda x: model(x), inputs=[model.state], outputs=[model.state])
     with pytest.warns(RuntimeWarning, match="captures the model but not optimizer.state"):
         frozen(mx.ones((1, 2)))
+
+
+def test_a_line_that_calls_a_function_eagerly_and_compiled_warns() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(Linear(0.1, 0.5)))
+    attach(optim.SGD(Linear(0.1, 0.0)), model)
+
+    def evaluate(x: mx.array) -> Any:
+        return model(x)
+
+    compiled = mx.compile(evaluate, inputs=[model.state], outputs=[model.state])
+    with pytest.warns(RuntimeWarning, match="captures the model but not optimizer.state"):
+        for function in (evaluate, compiled):
+            model.update(tree_map(lambda p: p + 0, model.parameters()))
+            function(mx.ones((1, 2)))

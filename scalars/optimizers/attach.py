@@ -13,7 +13,7 @@ from .. import checks
 from ..number.scalar import ScheduledScalar
 from ..training.group import ScalarGroup
 from ..training.horizon import Horizon, check_horizon
-from .attached import AttachedOptimizer
+from .attached import AttachedOptimizer, to_the_end
 from .attachment import Attachment
 from .discover import in_model, in_optimizer, members
 
@@ -104,11 +104,7 @@ def attach(
         return before.group
     attachment = Attachment(optimizer, group, horizon, models)
     attachment.prepare(attachment.check(before))
-    try:
-        _replace(before, attachment, group)
-    except BaseException:  # complete the call after an interrupt
-        _replace(before, attachment, group)
-        raise
+    to_the_end(lambda: _replace(before, attachment, group))
     return attachment.group.changed()
 
 
@@ -147,11 +143,7 @@ def detach(optimizer: Optimizer) -> None:
         checks.fail("the optimizer", "attached", name, "Call attach(optimizer) first.")
     attachment: Attachment = optimizer._attachment
     attachment.relink()
-    try:
-        attachment.unlink()
-    except BaseException:  # complete the call after an interrupt
-        attachment.unlink()
-        raise
+    to_the_end(attachment.unlink)
 
 
 def _each_once(

@@ -14,9 +14,18 @@ from mlx.utils import tree_map
 from .. import checks
 from ..number.together import load_all
 from . import words
-from .discover import PRIVATE, members, rates, within
+from .discover import PRIVATE, members, own_class, rates, within
 
 KEY = "scalars"
+
+
+def to_the_end(call: Callable[[], object]) -> None:
+    """Call, and after an interrupt once more, as the call then does the rest."""
+    try:
+        call()
+    except BaseException:
+        call()
+        raise
 
 
 def _between_updates(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,12 +62,11 @@ class AttachedOptimizer(Optimizer):
         """Initialize the state, in which the key of the scalars must be unused."""
         if any(isinstance(one, dict) and KEY in one for one in (*arguments, *named.values())):
             refuse_parameter()
-        link = self._attachment
 
         def call() -> Any:
             return type(self).init(self, *arguments, **named)  # of its own class
 
-        return link.lend(self, arguments, call, is_step=False)
+        return self._attachment.init(self, arguments, call)
 
     @_between_updates
     def apply_gradients(self, *arguments: Any, **named: Any) -> Any:
@@ -134,11 +142,7 @@ class AttachedOptimizer(Optimizer):
             state = {**state, KEY: captured[KEY]}
         inherited.fset(self, state)
         if self._state is state:
-            try:
-                self._state = _put(state, captured)
-            except BaseException:  # complete the assignment after an interrupt
-                self._state = _put(state, captured)
-                raise
+            to_the_end(lambda: setattr(self, "_state", _put(state, captured)))
         link.emptied.refilled(self)
         link.counting.choose()
         link.group.loads += 1
@@ -186,8 +190,8 @@ def _put(new: Any, captured: Any) -> Any:
 
 def attached_class(optimizer: Any, attachment: Any) -> type:
     """Return the attached subclass of an optimizer's class."""
-    plain = getattr(optimizer, "_plain", type(optimizer))
-    own = {"__module__": plain.__module__, "__doc__": plain.__doc__}
+    plain = own_class(optimizer)
+    own: dict[str, Any] = {"__module__": plain.__module__, "__doc__": plain.__doc__}
     own |= {"_plain": plain, "_attachment": attachment}
     return type(plain.__name__, (AttachedOptimizer, plain), own)
 

@@ -30,7 +30,7 @@ from .counting import Counting
 from .discover import Kept, members
 from .emptied import Emptied
 from .idle import IdleWatch
-from .lending import Loan, floating_dtype, set_class
+from .lending import Loan, set_class
 from .precision import LayerViews, check_rate, check_rates, dropout_rates
 from .riding import Rider, is_zero, keyed
 from .staying import Stays
@@ -99,8 +99,7 @@ class Attachment:
         if not (step := self.counting.step.item()):
             return
         leaves = self.leaves.items()
-        fresh = [n for n, x in leaves if x._cell.fresh and x.changes and not x.on_device]
-        if fresh:
+        if fresh := [n for n, x in leaves if x._cell.fresh and x.changes and not x.on_device]:
             rule = f"updated to the progress of the run, as the optimizer has made {step} steps"
             way_out = (
                 "Load a state that was saved with the scalars, or call update(progress) first."
@@ -237,7 +236,8 @@ class Attachment:
         """
         if isinstance(gradients, dict) and KEY in gradients:
             refuse_parameter()
-        for one in self._in(member):
+        kept = self._in(member)
+        for one in kept:
             self.emptied.check_complete(one.optimizer)
         self.relink()
         # Only with a horizon the number of the step is read, as it may be on the device.
@@ -252,7 +252,7 @@ class Attachment:
         def make() -> Any:
             if done is not None:
                 self.steps.stop_at(done)
-            return self.lend(member, gradients, call)
+            return self._lend(Loan(kept, traced, gradients, True), call)
 
         updated = copy_context().run(make)  # the context is discarded, also after an error
         counted = self.counting.counted(before, traced) if driven else True
@@ -270,18 +270,14 @@ class Attachment:
         several = members(member) if len(self.members) > 1 else [member]
         return [self.kept[id(one)] for one in several if id(one) in self.kept]
 
-    def lend(self, member: Any, arrays: Any, call: Callable[[], Any], is_step: bool = True) -> Any:
-        """Return ``call()``, during which a member and those in it are plain optimizers.
+    def init(self, member: Any, arguments: Any, call: Callable[[], Any]) -> Any:
+        """Initialize a member, which has numbers meanwhile; the arguments are as in ``update``."""
+        return self._lend(Loan(self._in(member), self.steps.traced, arguments, False), call)
 
-        Args:
-            member: The optimizer.
-            arrays: Arrays whose dtype the numbers have in a trace outside of ``apply_single``.
-            call: Calls a method of its own class.
-            is_step: Whether a step is made.
-        """
-        dtype = floating_dtype(arrays) if self.steps.traced else None
+    def _lend(self, loan: Loan, call: Callable[[], Any]) -> Any:
+        """Return ``call()``, during which a member and those in it are plain optimizers."""
         try:
-            return Loan(self._in(member), dtype, is_step).during(call)
+            return loan.during(call)
         finally:
             self.carrier._state.setdefault(KEY, self.entries)  # its own code may replace the state
 

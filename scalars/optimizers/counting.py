@@ -12,7 +12,7 @@ from mlx.optimizers import Optimizer
 from .. import checks
 from ..words import PACKAGE
 from . import words
-from .discover import held
+from .discover import held, own_class
 
 METHODS = frozenset({"update", "apply_gradients", "apply_single"})
 
@@ -106,5 +106,4 @@ def _counts_by_one(optimizer: Any) -> bool:
 
     The step of others is read after each update, as they may skip one or set the step.
     """
-    plain = getattr(optimizer, "_plain", type(optimizer))
-    return plain.__module__.partition(".")[0] in ("mlx", PACKAGE)
+    return own_class(optimizer).__module__.partition(".")[0] in ("mlx", PACKAGE)

@@ -16,8 +16,14 @@ from . import words
 from .containers import Place, inside, is_container, is_scheduled, places, scalars_of
 
 Found = Iterable[tuple[str, ScheduledScalar]]
-PRIVATE = ("_schedulers", "_state", "_attachment")
-"""Internal attributes of optimizers, of MLX and of this package."""
+PRIVATE = ("_schedulers", "_state")
+"""Internal attributes of MLX's optimizers."""
+
+
+def own_class(optimizer: Optimizer) -> type:
+    """Return the class of an optimizer while it is not attached."""
+    plain: type = getattr(optimizer, "_plain", type(optimizer))
+    return plain
 
 
 def members(optimizer: Optimizer) -> list[Optimizer]:
@@ -70,8 +76,7 @@ class Kept:
 
     def __init__(self, optimizer: Any) -> None:
         self.optimizer = optimizer
-        self.plain: type = getattr(optimizer, "_plain", type(optimizer))
-        """Its class while it is not attached."""
+        self.plain = own_class(optimizer)
         self._attributes: dict[str, tuple[Items, Items]] = {}
         """The scalars in each attribute that contains some, and these and the containers."""
         for name in vars(optimizer):

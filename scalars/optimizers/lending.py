@@ -57,19 +57,20 @@ class Loan:
 
     Args:
         kept: The optimizers, and what they keep.
-        dtype: The dtype of the scalars outside of ``apply_single``, while a function that captures
-            their values is being traced; ``None`` otherwise.
+        traced: Whether a function that captures the values is being traced.
+        arrays: Arrays whose dtype the scalars then have outside of ``apply_single``.
         is_step: Whether the optimizers make a step, with the rates of this step.
     """
 
-    def __init__(self, kept: Iterable[Kept], dtype: mx.Dtype | None, is_step: bool) -> None:
+    def __init__(self, kept: Iterable[Kept], traced: bool, arrays: Any, is_step: bool) -> None:
         self._kept = [*kept]
-        self._dtype = dtype
+        self._dtype = _floating_dtype(arrays) if traced else None
         self._is_step = is_step
         self._values: dict[int, float | Pair] = {}
-        self._numbers: dict[int, Any] = {}
-        """The number in the place of each scalar, by its ``id``."""
-        self._handed: list[Handed] = []
+        self._numbers: dict[int, dict[bool, Any]] = {}
+        """The numbers in the place of each scalar, by its ``id``, wide ones and others."""
+        self._following: list[Handed] = []
+        """The numbers that take the dtype of each parameter."""
         self._classes: list[tuple[Any, type]] = []
         self._lent: list[tuple[Place, Any, Any, int]] = []
         """Each place, what was there, the number there now, and the length of the container."""
@@ -91,7 +92,8 @@ class Loan:
         found = [(one, one.scheduled()) for one in self._kept]
         for one, attributes in found:
             for name, scheduled in attributes.items():
-                hand = self._number if self._dtype is None else partial(self._hand, name)
+                wide = self._dtype is not None and WIDE.fullmatch(name) is not None
+                hand = partial(self._number, wide)
                 for place, item in scheduled:
                     if place.item is item:  # or it is a place of two attributes
                         self._lend(place, item, replaced(item, hand))
@@ -130,19 +132,19 @@ class Loan:
 
     def _put_where_moved(self, attribute: Place, key: Any, scalar: ScheduledScalar) -> None:
         """Put a scalar where its number is in an attribute, at the key that it had if possible."""
-        number = self._numbers.get(id(scalar))
         found: list[tuple[bool, int, Place, Any]] = []
         for place in (attribute, *places(attribute.item)):
-            changed = with_one(place.item, number, scalar)
-            if number is not None and changed is not place.item:
-                found.append((place.key != key, len(found), place, changed))
+            for number in self._numbers.get(id(scalar), {}).values():
+                changed = with_one(place.item, number, scalar)
+                if changed is not place.item:
+                    found.append((place.key != key, len(found), place, changed))
         if found:
             *_, place, changed = min(found, key=lambda one: one[:2])
             place.put(changed)
 
     def use(self, dtype: mx.Dtype) -> None:
         """Give arrays of a dtype from now on, in a traced update."""
-        for handed in self._handed:
+        for handed in self._following:
             handed.take(dtype)
 
     def _lend(self, place: Place, before: Any, number: Any) -> None:
@@ -155,21 +157,25 @@ class Loan:
             self._values[id(scalar)] = scalar._read()
         return self._values[id(scalar)]
 
-    def _number(self, scalar: ScheduledScalar) -> Any:
-        """Return the value as a new object, which is found if the update moves it."""
-        if id(scalar) not in self._numbers:
-            value = self._value_of(scalar)
-            self._numbers[id(scalar)] = value if isinstance(value, Pair) else value * 1.0
-        return self._numbers[id(scalar)]
+    def _number(self, wide: bool, scalar: ScheduledScalar) -> Any:
+        """Return a new object for the value, by which it is found if the update moves it.
 
-    def _hand(self, name: str, scalar: ScheduledScalar) -> Handed:
-        """Return what a traced update has in place of a scalar in an attribute."""
-        handed = Handed(scalar, self._value_of(scalar))
-        if WIDE.fullmatch(name):
+        Args:
+            wide: Whether it stays in float32 in a trace.
+            scalar: The scalar.
+        """
+        known = self._numbers.setdefault(id(scalar), {})
+        if wide not in known:
+            value: Any = self._value_of(scalar)
+            known[wide] = value * 1.0 if self._dtype is None else self._handed(scalar, value, wide)
+        return known[wide]
+
+    def _handed(self, scalar: ScheduledScalar, value: float | Pair, wide: bool) -> Handed:
+        handed = Handed(scalar, value)
+        if wide:
             handed.take(mx.float32)
         else:
-            self._handed.append(handed)
-        self._numbers[id(scalar)] = handed
+            self._following.append(handed)
         return handed
 
 
@@ -230,7 +236,7 @@ def _dtype_for(arguments: Iterable[Any]) -> mx.Dtype:
     return mx.float32 if kept == {mx.float32} else dtype
 
 
-def floating_dtype(gradients: Any) -> mx.Dtype:
+def _floating_dtype(gradients: Any) -> mx.Dtype:
     """Return the floating dtype of gradients, or float32 if it is not a single one."""
     arrays = dict(tree_flatten(gradients)).values()
     dtypes = {array.dtype for array in arrays if isinstance(array, mx.array)}

@@ -13,7 +13,13 @@ import mlx.nn as nn
 
 from .. import checks
 from ..number.cell import Pair
-from ..number.mlx_protocol import DROPOUTS, KEEPING, are_placeholders, dtype_of_input
+from ..number.mlx_protocol import (
+    DROPOUTS,
+    KEEPING,
+    are_placeholders,
+    dtype_of_input,
+    is_tracing,
+)
 from ..number.scalar import Leaf, ScheduledScalar
 from ..training.horizon import Horizon
 from ..words import warn
@@ -93,7 +99,8 @@ class FloatingDtype:
         """Whether a function is being traced that captures the parameters, as far as is known.
 
         Among reads with the same parameters, as those of one pass, only the first is told. MLX goes
-        through all that is not evaluated yet to answer, so each line of a program is told once.
+        through all that is not evaluated yet to answer, so a line of a program that was found to
+        compute a gradient is not examined again.
         """
         if (here := self._smallest()) is None:
             self._look()
@@ -101,7 +108,7 @@ class FloatingDtype:
         if here is None or here is self._seen:
             return False
         self._seen = here
-        if (way := _way_here()) in self._examined:
+        if not is_tracing() or (way := _way_here()) in self._examined:
             return False
         if len(self._examined) >= LINES_EXAMINED:  # as in a notebook that runs its cells again
             self._examined.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, cast
 
 import mlx.core as mx
@@ -101,9 +100,9 @@ class Rider:
         """Return the arrays that a checkpoint needs besides the value."""
         held = math.nan if self.leaf.held is None else self.leaf.held or -0.0
         if self.driven:
-            arrays = {"held": _shared_bits(held)}
+            arrays = {"held": bits_of((held,))}
         else:
-            arrays = {"progress": _shared_bits(self.cell.progress, held)}
+            arrays = {"progress": bits_of((self.cell.progress, held))}
         if listeners := self.leaf.listeners:
             arrays["observed"] = bits_of([x for one in listeners for x in one.numbers])
         return arrays
@@ -160,12 +159,6 @@ def bits_of(numbers: Sequence[float]) -> mx.array:
     """
     packed = struct.pack(f"{len(numbers)}d", *numbers)
     return mx.array(struct.unpack(f"{2 * len(numbers)}I", packed), mx.uint32)
-
-
-@lru_cache(maxsize=16)
-def _shared_bits(*numbers: float) -> mx.array:
-    """Return the bits of numbers that many scalars of a group have in common, made only once."""
-    return bits_of(numbers)
 
 
 def numbers_of(bits: mx.array) -> tuple[float, ...]:

@@ -28,7 +28,8 @@ class Stays(NamedTuple):
 
     @property
     def _question(self) -> str:
-        return f"{self.name}: {self.scalar!r}"
+        """The key of this check, as another optimizer may have the same one."""
+        return f"{self.name}: {self.scalar!r}, {id(self)}"
 
     def check(self) -> None:
         """Raise ``ValueError`` if the value leaves its range while a value is held."""
